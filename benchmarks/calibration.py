@@ -75,6 +75,52 @@ def fitted(
         OutputError: a file cannot be written.
         MissingExtra: jiwer or, for the plot, matplotlib is not installed.
     """
+    pipeline = _uncalibrated(model, search)
+    directory, lm = pipeline.model.directory, pipeline.recognizer.scorers.lm
+    failed: dict[str, str] = {}
+
+    def transcribed(
+        references: Mapping[str, Mapping[Path, str]],
+    ) -> dict[str, list[CalibrationClip]]:
+        clips = {}
+        for name, texts in references.items():
+            clips[name], unread = transcribe_set(pipeline, name, texts, batch_size)
+            failed.update(unread)
+        return clips
+
+    halves = {name: two_halves(clips) for name, clips in transcribed(sets).items()}
+    fitting = [clip for half, _ in halves.values() for clip in half]
+    calibration = fit(fitting)
+    tables = {name: measure(calibration, rest) for name, (_, rest) in halves.items()}
+    held_out = measure(calibration, [clip for _, rest in halves.values() for clip in rest])
+    tables["held out, all"] = held_out
+    checked = {name: measure(calibration, clips) for name, clips in transcribed(checks).items()}
+    tables |= checked
+    if write:
+        measured = {
+            "weights": weights_hash(directory),
+            "sets": [Path(name).name for name in sets],
+            "fitted_clips": len(fitting),
+            "held_out": _short(held_out),
+        }
+        if lm is not None:
+            measured["lm"] = lm.values
+        name = SEARCH_CALIBRATION if search else CALIBRATION
+        _save(replace(calibration, measured=measured), directory, name)
+    if plot is not None and held_out["words"]:
+        draw(held_out, f"{pipeline.model.name}: {held_out['words']} words not fitted to", plot)
+    summary = {
+        "model": pipeline.model.name,
+        "fitted_clips": len(fitting),
+        "silence_threshold": calibration.silence_threshold,
+        "held_out": held_out,
+        "checked": {name: _short(measured) for name, measured in checked.items()},
+    }
+    return Report(tables, failed, summary)
+
+
+def _uncalibrated(model: ModelOptions, search: bool) -> AsrPipeline:
+    """The pipeline of a model without its calibration, with its default search or greedy."""
     loaded = load_model(model.model, **model.load_options())
     recognizer = make_recognizer(
         loaded.backend,
@@ -89,46 +135,7 @@ def fitted(
             f"{loaded.model.name!r} has none",
             "fit one with auris benchmark lm --save, or leave --search out",
         )
-    pipeline = AsrPipeline.over(recognizer, loaded.model, loaded.backend, loaded.defaults)
-    failed: dict[str, str] = {}
-
-    def transcribed(
-        references: Mapping[str, Mapping[Path, str]],
-    ) -> dict[str, list[CalibrationClip]]:
-        clips = {}
-        for name, texts in references.items():
-            clips[name], unread = transcribe_set(pipeline, name, texts, batch_size)
-            failed.update(unread)
-        return clips
-
-    halves = {name: two_halves(clips) for name, clips in transcribed(sets).items()}
-    calibration = fit([clip for fitting, _ in halves.values() for clip in fitting])
-    tables = {name: measure(calibration, rest) for name, (_, rest) in halves.items()}
-    held_out = measure(calibration, [clip for _, rest in halves.values() for clip in rest])
-    tables["held out, all"] = held_out
-    checked = {name: measure(calibration, clips) for name, clips in transcribed(checks).items()}
-    tables |= checked
-    summary = {
-        "model": loaded.model.name,
-        "fitted_clips": sum(len(fitting) for fitting, _ in halves.values()),
-        "silence_threshold": calibration.silence_threshold,
-        "held_out": held_out,
-        "checked": {name: _short(measured) for name, measured in checked.items()},
-    }
-    if write:
-        measured = {
-            "weights": weights_hash(loaded.model.directory),
-            "sets": [Path(name).name for name in sets],
-            "fitted_clips": summary["fitted_clips"],
-            "held_out": _short(held_out),
-        }
-        if recognizer.scorers.lm is not None:
-            measured["lm"] = recognizer.scorers.lm.values
-        name = SEARCH_CALIBRATION if search else CALIBRATION
-        _save(replace(calibration, measured=measured), loaded.model.directory, name)
-    if plot is not None and held_out["words"]:
-        draw(held_out, f"{loaded.model.name}: {held_out['words']} words not fitted to", plot)
-    return Report(tables, failed, summary)
+    return AsrPipeline.over(recognizer, loaded.model, loaded.backend, loaded.defaults)
 
 
 def weights_hash(directory: Path) -> str:

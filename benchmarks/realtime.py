@@ -88,6 +88,33 @@ class StreamText:
         ]
 
 
+@dataclass
+class Delays:
+    """Delays of words in seconds, see the beginning of this file; `words` counts all words, also
+    those without delays."""
+
+    words: int = 0
+    first: list[float] = field(default_factory=list)
+    final: list[float] = field(default_factory=list)
+    stable: list[float] = field(default_factory=list)
+
+    def add(self, shown: StreamText, began: float, ends: list[float | None]) -> None:
+        """Add the words of a stream that began at a time of the clock of its events.
+
+        Args:
+            ends: second of the stream at which each word was spoken; None if it was not aligned.
+        """
+        firsts, stables = shown.first_shown(), shown.first_stable()
+        assert len(ends) == len(firsts), "the aligner cuts other words"
+        self.words += len(ends)
+        for end, first, stable in zip(ends, firsts, stables, strict=True):
+            if first is None or end is None:
+                continue
+            self.first.append(min(shown.first_provisional(end), stable) - began - end)
+            self.final.append(first - began - end)
+            self.stable.append(stable - began - end)
+
+
 async def _stream(
     arguments: argparse.Namespace, voice: NDArray[np.int16], wait: float
 ) -> tuple[StreamText, float]:
@@ -179,38 +206,26 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 
     results = asyncio.run(speak())
     aligner = ForcedAligner.from_pretrained(arguments.aligner or arguments.model)
-    delays: list[float] = []
-    finals: list[float] = []
-    delta_delays: list[float] = []
-    words = missing = 0
+    delays = Delays()
     for (shown, began), voice in zip(results, voices, strict=True):
         placed = aligner.align((voice, 16_000), shown.text) if shown.text else []
-        firsts, stables = shown.first_shown(), shown.first_stable()
-        assert len(placed) == len(firsts), "the aligner cuts other words"
-        for word, first, stable in zip(placed, firsts, stables, strict=True):
-            words += 1
-            if first is None or word.end is None:
-                missing += 1
-                continue
-            delays.append(min(shown.first_provisional(word.end), stable) - began - word.end)
-            finals.append(first - began - word.end)
-            delta_delays.append(stable - began - word.end)
-    if not delays:
+        delays.add(shown, began, [word.end for word in placed])
+    if not delays.first:
         raise SystemExit(f"no text came; errors: {[shown.refused for shown, _ in results]}")
     return {
         "streams": arguments.streams,
         "seconds": arguments.seconds,
         "turns": "server_vad" if arguments.vad else "manual",
         "text": "stable" if arguments.stable_only else "provisional",
-        "words": words,
-        "words_without_delay": missing,
+        "words": delays.words,
+        "words_without_delay": delays.words - len(delays.first),
         "errors": sum(len(shown.refused) for shown, _ in results),
-        "delay_p50": _quantile(delays, 0.5),
-        "delay_p95": _quantile(delays, 0.95),
-        "delay_most": round(max(delays), 3),
-        "delay_mean": round(statistics.fmean(delays), 3),
-        "final_word_p50": _quantile(finals, 0.5),
-        "final_word_p95": _quantile(finals, 0.95),
-        "stable_p50": _quantile(delta_delays, 0.5),
-        "stable_p95": _quantile(delta_delays, 0.95),
+        "delay_p50": _quantile(delays.first, 0.5),
+        "delay_p95": _quantile(delays.first, 0.95),
+        "delay_most": round(max(delays.first), 3),
+        "delay_mean": round(statistics.fmean(delays.first), 3),
+        "final_word_p50": _quantile(delays.final, 0.5),
+        "final_word_p95": _quantile(delays.final, 0.95),
+        "stable_p50": _quantile(delays.stable, 0.5),
+        "stable_p95": _quantile(delays.stable, 0.95),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +15,31 @@ from auris.errors import UsageError
 
 if TYPE_CHECKING:
     from auris.evaluation.live_delays import DelayScore
+    from auris.evaluation.streaming import ClipsScore, StreamScore
+    from auris.pipeline import AsrPipeline
     from auris.recognition.options import StreamOptions
+
+RECORDING_COLUMNS = {
+    "seconds": ">8.1f",
+    "steps": ">6",
+    "text": ">10",
+    "early ms": ">9.1f",
+    "late ms": ">8.1f",
+    "ratio": ">6.2f",
+    "early GB": ">9.3f",
+    "late GB": ">8.3f",
+    "busy": ">6.3f",
+}
+"""Columns of one recording, before those of its delays."""
+
+CLIP_COLUMNS = {
+    "clips": ">6",
+    "identical": ">10",
+    "ties": ">5",
+    "different": ">10",
+    "step ms": ">8.1f",
+}
+"""Columns of a test set, before those of its delays."""
 
 DELAY_COLUMNS = {
     "words": ">6",
@@ -73,14 +98,11 @@ def stream(
     text are also measured, and how many settled words the final text revises. The exit code is 1
     when a text differs by more than a tie.
     """
-    from auris.evaluation.live_delays import LiveDelays
     from auris.evaluation.sets import read_set
-    from auris.evaluation.streaming import compare_clips, score_stream
     from auris.evaluation.wer import require_jiwer
 
     sizes = numbers("--feed-seconds", feed_seconds, 0.001, 3600)
-    texts = {name: read_set(name) for name in test_set or ()}
-    sets = {name: list(clips)[::every][:limit] for name, clips in texts.items()}
+    sets = {name: _Set(read_set(name), every, limit) for name in test_set or ()}
     if errors:
         require_jiwer()
     if not audio and not sets:
@@ -93,27 +115,59 @@ def stream(
         "max_new_tokens": max_new_tokens,
         "word_timestamps": words,
     }
+    scores = _score_recordings(pipeline, audio, sizes, options) if audio else []
+    clips = _compare_sets(pipeline, sets, sizes, streams, errors, options) if sets else {}
+    results = {name: agreement.to_dict() for name, agreement in clips.items()}
+    write_json({**options, "recordings": scores, "sets": results})
+    differ = any(score.verdict == "different" for score in scores)
+    if differ or any(agreement.different for agreement in clips.values()):
+        raise typer.Exit(1)
+
+
+class _Set:
+    """The clips of a test set, and their transcripts by file."""
+
+    def __init__(self, texts: dict[Path, str], every: int, limit: int | None) -> None:
+        self.texts = texts
+        self.files = list(texts)[::every][:limit]
+
+
+def _score_recordings(
+    pipeline: AsrPipeline, recordings: list[str], sizes: list[float], options: StreamOptions
+) -> list[StreamScore]:
+    """Stream recordings, and write a row for each."""
+    from auris.evaluation.streaming import score_stream
+
+    table = Table("audio", RECORDING_COLUMNS | DELAY_COLUMNS)
     scores = []
-    if audio:
-        formats = {"seconds": ">8.1f", "steps": ">6", "text": ">10", "early ms": ">9.1f"}
-        formats |= {"late ms": ">8.1f", "ratio": ">6.2f", "early GB": ">9.3f", "late GB": ">8.3f"}
-        table = Table("audio", formats | {"busy": ">6.3f"} | DELAY_COLUMNS)
-    for name in audio or ():
+    for name in recordings:
         score = score_stream(pipeline, name, sizes, **options)
         scores.append(score)
         steps = (1000 * score.early_seconds, 1000 * score.late_seconds, score.ratio)
         memory = (score.early_gb, score.late_gb)
         beginning = (score.seconds, score.steps, score.verdict)
         table.row(name, *beginning, *steps, *memory, score.busy, *_delays(score.delays))
+    return scores
+
+
+def _compare_sets(
+    pipeline: AsrPipeline,
+    sets: dict[str, _Set],
+    sizes: list[float],
+    streams: int,
+    errors: bool,
+    options: StreamOptions,
+) -> dict[str, ClipsScore]:
+    """Stream the clips of test sets, and write a row for each set and one for all."""
+    from auris.evaluation.live_delays import LiveDelays
+    from auris.evaluation.streaming import compare_clips
+
+    rates = {"live WER": ">9.2f", "file WER": ">9.2f"} if errors else {}
+    table = Table("set", CLIP_COLUMNS | DELAY_COLUMNS | rates)
     clips, live = {}, LiveDelays()
-    if sets:
-        formats = {"clips": ">6", "identical": ">10", "ties": ">5", "different": ">10"}
-        formats |= {"step ms": ">8.1f"}
-        rates = {"live WER": ">9.2f", "file WER": ">9.2f"} if errors else {}
-        table = Table("set", formats | DELAY_COLUMNS | rates)
-    for name, files in sets.items():
-        transcripts = texts[name] if errors else None
-        agreement = compare_clips(pipeline, files, sizes, streams, transcripts, **options)
+    for name, test in sets.items():
+        texts = test.texts if errors else None
+        agreement = compare_clips(pipeline, test.files, sizes, streams, texts, **options)
         clips[name] = agreement
         live.extend(agreement.live)
         counts = (agreement.clips, agreement.identical, agreement.ties, len(agreement.different))
@@ -124,10 +178,6 @@ def stream(
         for file in agreement.different:
             typer.echo(f"    {file}")
     if len(sets) > 1:
-        together = live.score()
-        table.row("all sets", *[None] * 5, *_delays(together), *[None] * (2 * errors))
-    results = {name: agreement.to_dict() for name, agreement in clips.items()}
-    write_json({**options, "recordings": scores, "sets": results})
-    differ = any(score.verdict == "different" for score in scores)
-    if differ or any(agreement.different for agreement in clips.values()):
-        raise typer.Exit(1)
+        nothing = [None] * len(CLIP_COLUMNS)
+        table.row("all sets", *nothing, *_delays(live.score()), *[None] * len(rates))
+    return clips

@@ -117,11 +117,7 @@ def listen(
             "--speakers can be used with --diarize", "that option is not given", "add --diarize"
         )
     if list_devices:
-        from auris.audio.microphone import microphones
-
-        for microphone in microphones():
-            mark = "*" * microphone.usual
-            typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
+        _show_microphones()
         return
     pipeline = model.pipeline(lm=lm, beam_size=beam_size)
     diarizer = voices.diarizer()
@@ -171,6 +167,14 @@ def _check_source(source: str | None, device_in: str | None) -> None:
             "- chooses standard input",
             "leave one of them out",
         )
+
+
+def _show_microphones() -> None:
+    from auris.audio.microphone import microphones
+
+    for microphone in microphones():
+        mark = "*" * microphone.usual
+        typer.echo(f"{microphone.index}\t{microphone.name}\t{microphone.rate} Hz{mark}")
 
 
 def _transcribe(

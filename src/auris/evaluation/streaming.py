@@ -236,11 +236,19 @@ def compare_clips(
     different = tuple(str(file) for file, verdict in verdicts if verdict == "different")
     counts = len(kinds), kinds.count("identical"), kinds.count("tie")
     score = ClipsScore(*counts, different, spent / max(steps, 1), delays)
-    if texts is None:
-        return score
-    by_default = pipeline.transcribe([str(file) for file in finals])
-    files_texts = {file: done.text for file, done in zip(finals, by_default, strict=True)}
-    live_wer, file_wer = (word_error_rate(texts, given) for given in (finals, files_texts))
+    return score if texts is None else _with_error_rates(score, pipeline, texts, finals)
+
+
+def _with_error_rates(
+    score: ClipsScore,
+    pipeline: AsrPipeline,
+    references: Mapping[Path, str],
+    live: Mapping[Path, str],
+) -> ClipsScore:
+    """The score with the word error rates of live texts and of the same files."""
+    by_default = pipeline.transcribe([str(file) for file in live])
+    files = {file: done.text for file, done in zip(live, by_default, strict=True)}
+    live_wer, file_wer = (word_error_rate(references, given) for given in (live, files))
     return replace(score, live_wer=live_wer, file_wer=file_wer)
 
 

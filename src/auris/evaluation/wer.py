@@ -32,7 +32,8 @@ EDITS = ("substitutions", "insertions", "deletions")
 
 @dataclass(frozen=True)
 class ClipScore:
-    """One clip: its normalized texts, and its edits divided by the words of the reference."""
+    """One clip: its normalized texts, the number of edits between them, and the words of the
+    reference."""
 
     file: str
     reference: str
@@ -122,15 +123,24 @@ def word_error_rate(references: Mapping[Path, str], hypotheses: Mapping[Path, st
     Raises:
         MissingExtra: jiwer is not installed.
     """
-    jiwer, normalize = require_jiwer(), normalizer_named("spoken")
+    normalize = normalizer_named("spoken")
     words = edits = 0
     for file, text in hypotheses.items():
         reference = normalize(references[file]).strip()
-        # jiwer refuses an empty reference, but inserted words are errors there, too.
-        aligned = jiwer.process_words(f"= {reference}", f"= {normalize(text).strip()}")
-        edits += sum(getattr(aligned, kind) for kind in EDITS)
+        edits += _edits(reference, normalize(text).strip()).total()
         words += len(reference.split())
     return edits / words if words else None
+
+
+def _edits(reference: str, hypothesis: str) -> Counter[str]:
+    """Numbers of edits by kind (`EDITS`) between two normalized texts.
+
+    Raises:
+        MissingExtra: jiwer is not installed.
+    """
+    # jiwer refuses an empty reference, but inserted words are errors there, too.
+    aligned = require_jiwer().process_words(f"= {reference}", f"= {hypothesis}")
+    return Counter({kind: getattr(aligned, kind) for kind in EDITS})
 
 
 def score_set(
@@ -166,12 +176,10 @@ def score_set(
     stages = defaultdict[str, float](float)
     for file, transcript in transcripts.items():
         reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
-        # jiwer refuses an empty reference, but inserted words are errors there, too.
-        aligned = jiwer.process_words(f"= {reference}", f"= {hypothesis}")
-        counts = {kind: getattr(aligned, kind) for kind in EDITS}
+        counts = _edits(reference, hypothesis)
         edits.update(counts)
         words = len(reference.split())
-        scores.append(ClipScore(str(file), reference, hypothesis, sum(counts.values()), words))
+        scores.append(ClipScore(str(file), reference, hypothesis, counts.total(), words))
         for stage, work in transcript.timings.items():
             stages[stage] += work
     words = sum(score.words for score in scores)

@@ -289,24 +289,8 @@ def with_default_search(given: CallOptions, lm: WeightedLanguageModel | None) ->
 
 def decode_options(language: str | None, context: str, given: CallOptions) -> DecodeOptions:
     """The decode options of a call, checked, without the aligner."""
-    aligner = given.get("aligner")
-    if aligner is not None and not isinstance(aligner, WordAligner):
-        raise UsageError(
-            "aligner has to be a ForcedAligner",
-            f"it is {aligner!r}",
-            "load one with ForcedAligner.from_pretrained, or leave it out",
-        )
-    for option, text in (("language", language or ""), ("context", context)):
-        if not isinstance(text, str):
-            raise UsageError(
-                f"{option} has to be a string", f"it is a {type(text).__name__}", "pass its text"
-            )
-    if len(context) > MOST_CONTEXT_LETTERS:
-        raise UsageError(
-            f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
-            f"it has {len(context)}",
-            "keep the names and words that matter most",
-        )
+    _check_aligner(given.get("aligner"))
+    _check_texts(language, context)
     budget = given.get("max_new_tokens")
     if budget is not None:
         check_count("max_new_tokens", budget)
@@ -320,15 +304,7 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
             "both were given",
             "leave one of them out",
         )
-    given_size, hotwords = given.get("beam_size"), _hotwords(given.get("hotwords", ()))
-    beam_size = 1 if given_size is None else given_size
-    check_count("beam_size", beam_size, MOST_BEAM_SIZE)
-    if sampling.temperature and (beam_size > 1 or hotwords):
-        raise UsageError(
-            "beam_size and hotwords need temperature 0, since they take the best tokens",
-            f"the temperature is {sampling.temperature:g}",
-            "leave the temperature out",
-        )
+    beam_size, hotwords = _search(given, sampling.temperature)
     return DecodeOptions(
         name,
         context,
@@ -340,6 +316,44 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
         beam_size=beam_size,
         hotwords=hotwords,
     )
+
+
+def _check_aligner(aligner: object) -> None:
+    if aligner is not None and not isinstance(aligner, WordAligner):
+        raise UsageError(
+            "aligner has to be a ForcedAligner",
+            f"it is {aligner!r}",
+            "load one with ForcedAligner.from_pretrained, or leave it out",
+        )
+
+
+def _check_texts(language: object, context: object) -> None:
+    """Check the language, None or text, and the context."""
+    for option, text in (("language", language or ""), ("context", context)):
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{option} has to be a string", f"it is a {type(text).__name__}", "pass its text"
+            )
+        if option == "context" and len(text) > MOST_CONTEXT_LETTERS:
+            raise UsageError(
+                f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
+                f"it has {len(text)}",
+                "keep the names and words that matter most",
+            )
+
+
+def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...]]:
+    """The beam size and the hotwords of a call."""
+    size, hotwords = given.get("beam_size"), _hotwords(given.get("hotwords", ()))
+    beam_size = 1 if size is None else size
+    check_count("beam_size", beam_size, MOST_BEAM_SIZE)
+    if temperature and (beam_size > 1 or hotwords):
+        raise UsageError(
+            "beam_size and hotwords need temperature 0, since they take the best tokens",
+            f"the temperature is {temperature:g}",
+            "leave the temperature out",
+        )
+    return beam_size, hotwords
 
 
 def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
