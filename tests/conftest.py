@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,24 @@ def pytest_collection_finish() -> None:
     """Exclude the imported modules from garbage collection, which takes long otherwise."""
     gc.collect()
     gc.freeze()
+
+
+def encodable(value: Any) -> Any:
+    """A value of JSON in which halves of surrogate pairs are escaped."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {encodable(key): encodable(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(encodable, value))
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """pytest-xdist cannot send half a surrogate pair, in a log or a message of an assertion: the
+    whole run would end with an internal error."""
+    return encodable((yield))
 
 
 @pytest.fixture(autouse=True)
