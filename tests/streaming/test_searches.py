@@ -153,6 +153,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         return [] if state.stopped else step(self)
 
     def some_rounds(self: StreamPool) -> None:
+        self._clock = lambda: 0.0
         for _ in range(8):
             self.work_round()
         if not state.stopped:
@@ -232,61 +233,131 @@ def test_silence_that_is_left_out_comes_behind_the_chunk_before(
     assert any(one.skipped for one in theirs)
 
 
-def test_searches_get_as_much_time_as_the_steps_of_a_round(
+class Rounds:
+    """A pool of two streams whose clock counts a batch of steps as three seconds or as `step`, and
+    a pass of the searches as one; `done` has the number of steps of each round, 0 for a pass."""
+
+    def __init__(
+        self, pipeline: AsrPipeline, monkeypatch: pytest.MonkeyPatch, step: float = 3.0
+    ) -> None:
+        self.done: list[int] = []
+        self._now, self._pipeline = 0.0, pipeline
+        self.pool = StreamPool(pipeline.recognizer, 3, clock=lambda: self._now)
+        decode, search = self.pool._incremental.decode, SearchQueue.step
+
+        def decoded(steps: Sequence[StreamStep]) -> Any:
+            self._now += step
+            self.done.append(len(steps))
+            return decode(steps)
+
+        def searched(queue: SearchQueue) -> Any:
+            self._now += 1.0
+            self.done.append(0)
+            return search(queue)
+
+        monkeypatch.setattr(self.pool._incremental, "decode", decoded)
+        monkeypatch.setattr(SearchQueue, "step", searched)
+
+    def stream(self) -> StreamSession:
+        return self._pipeline.stream(pool=self.pool, settle_seconds=0, **given("qwen"))
+
+    def searched(self) -> StreamSession:
+        """A stream whose chunk is over and waits for its search."""
+        stream = self.stream()
+        stream.push(tone_speech(0.4, 1))
+        stream.push_end()
+        return stream
+
+
+def test_searches_get_as_much_time_as_the_steps_before(
     pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock counts a step as three, and a pass of the searches as one."""
-    pipeline, now, rounds = pipelines["qwen"], 0.0, []
-    pool = StreamPool(pipeline.recognizer, 2, clock=lambda: now)
-    growing, ending = (
-        pipeline.stream(pool=pool, settle_seconds=0, **given("qwen")) for _ in range(2)
-    )
-    decode, step = pool._incremental.decode, SearchQueue.step
-
-    def decoded(steps: Sequence[StreamStep]) -> Any:
-        nonlocal now
-        now += 3.0
-        rounds.append(0)
-        return decode(steps)
-
-    def searched(self: SearchQueue) -> Any:
-        nonlocal now
-        now += 1.0
-        rounds[-1] += 1
-        return step(self)
-
-    monkeypatch.setattr(pool._incremental, "decode", decoded)
-    monkeypatch.setattr(SearchQueue, "step", searched)
-    ending.push(tone_speech(0.4, 1))
-    ending.push_end()
-    growing.push(tone_speech(0.9, 2))
-    assert pool.work_round()
-    assert rounds == [3]
-    growing.push(tone_speech(0.9, 2)[:1600])
-    assert pool.work_round()
-    assert rounds == [3, 3]
-    assert pool.work_round()  # Without a step, one pass at a time.
-    assert rounds == [3, 4]
+    rounds = Rounds(pipelines["qwen"], monkeypatch)
+    growing = rounds.stream()
+    growing.push(tone_speech(0.6, 2))
+    rounds.pool.work()
+    assert growing.has_text
+    rounds.searched()
+    growing.push(tone_speech(0.5, 2))
+    for _ in range(4):
+        rounds.pool.work_round()
+    assert rounds.done == [1, 2, 0, 0, 0]
+    growing.push(tone_speech(0.5, 2))
+    rounds.pool.work_round()
+    assert rounds.done[5:] == [1]
+    rounds.pool.work()
+    assert len(growing.updates()) == 3
+    growing.push(tone_speech(0.5, 2))
+    rounds.pool.work_round()  # No search is owed anything any more.
+    assert rounds.done[-1] == 1
 
 
-def test_a_round_is_shared_by_those_who_ask_before_it_begins(
+@pytest.mark.parametrize(("step", "expected"), [(0.2, [1, 1, 0]), (0.6, [1, 0, 1])])
+def test_streams_without_text_go_before_searches_that_are_not_owed_much(
     pipelines: dict[str, AsrPipeline],
+    monkeypatch: pytest.MonkeyPatch,
+    step: float,
+    expected: list[int],
 ) -> None:
+    rounds = Rounds(pipelines["qwen"], monkeypatch, step)
+    rounds.searched()
+    rounds.pool.work_round()
+    silent = rounds.stream()
+    silent.push(tone_speech(0.6, 2))
+    assert not silent.has_text
+    rounds.pool.work_round()
+    rounds.pool.work_round()
+    assert rounds.done == expected
+    assert silent.has_text
+
+
+def test_a_pool_is_driven_until_there_is_nothing_to_do(pipelines: dict[str, AsrPipeline]) -> None:
     jobs: list[Callable[[], None]] = []
 
     def submit(job: Callable[[], None]) -> Future[None]:
         jobs.append(job)
         return Future()
 
-    pool = StreamPool(pipelines["ctc"].recognizer, 1, submit)
-    stream = pipelines["ctc"].stream(pool=pool)
-    stream.push(tone_speech(0.6))
-    first = pool.round_soon()
-    assert pool.round_soon() is first
+    pool = StreamPool(pipelines["ctc"].recognizer, 2, submit)
+    first, second = (pipelines["ctc"].stream(pool=pool) for _ in range(2))
+    notices: list[str] = []
+    first.notify, second.notify = lambda: notices.append("first"), lambda: notices.append("second")
+    first.push(tone_speech(1.1))
+    for _ in range(2):
+        pool.drive(first)
+    second.push(tone_speech(0.2))
+    pool.drive(second)
+    done = []
+    while jobs:
+        assert len(jobs) == 1  # Whoever asks before a round begins shares it.
+        jobs.pop()()
+        done.append(sorted(notices))
+        notices.clear()
+    assert done == [["first", "second"], ["first"], []]
+    assert len(first.updates()) == 2
+    second.push_end()
+    pool.drive(second)
     jobs.pop()()
-    assert not jobs
-    assert len(stream.updates()) == 1
-    assert pool.round_soon() is not first
+    assert notices == ["second"]
+    assert [update.final for update in second.updates()] == [True]
+
+
+def test_streams_that_fail_are_notified(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Callable[[], None]] = []
+    pool = StreamPool(pipelines["ctc"].recognizer, 1, lambda job: jobs.append(job) or Future())  # type: ignore[func-returns-value]
+    stream = pipelines["ctc"].stream(pool=pool)
+    notices: list[bool] = []
+    stream.notify = lambda: notices.append(True)
+    stream.push(tone_speech(0.6))
+    pool.drive(stream)
+    monkeypatch.setattr(pool._incremental, "decode", lambda *_: 1 / 0)
+    while jobs:
+        jobs.pop()()
+    assert notices == [True]
+    with pytest.raises(ZeroDivisionError):
+        stream.updates()
 
 
 @dataclass(eq=False)

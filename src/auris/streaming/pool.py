@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 from numpy.typing import NDArray
@@ -34,6 +33,9 @@ STEP_SECONDS = 0.5
 
 LIVE_CHUNK_SECONDS = 8.0
 """Default length of the chunks of a stream; that of a model may be shorter."""
+
+MOST_OWED = 0.5
+"""Seconds that searches may be owed while streams that have shown no text go first."""
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
 """Runs a function in a thread, one after the other."""
@@ -64,11 +66,14 @@ class StreamPool:
         self._sessions: list[StreamSession] = []
         self._searches = SearchQueue(recognizer)
         self._clock = clock
+        self._owed = 0.0  # Seconds that searches get before the next steps.
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
         self._submit = submit
-        self._asking = threading.Lock()
-        self._soon: Future[None] | None = None  # A round that has not begun.
+        self._driver = threading.Lock()
+        self._watched: set[StreamSession] = set()
+        self._driving = False  # Whether a round is under way, and
+        self._again = False  # whether another one is needed.
 
     def open(
         self,
@@ -136,43 +141,64 @@ class StreamPool:
             pass
 
     def work_round(self) -> bool:
-        """Do the next step of every stream that has one due, together, and then a pass of the
-        searches, or more of them in as much time as the steps took; returns whether there was
-        anything to do."""
+        """Do the next step of every stream that has one due, together, or a pass of the searches;
+        returns whether there was anything to do.
+
+        Steps come first, but after them the searches get as much time as they took. Streams whose
+        chunk has shown no text yet wait for the searches only if these are owed more than that.
+        """
         with self._lock:
-            began = self._clock()
-            due = [(session, session.next_step()) for session in self._sessions]
-            steps = [(session, step) for session, step in due if step is not None]
+            began, searches = self._clock(), self._searches.pending > 0
+            self._owed = self._owed if searches else 0.0
+            steps = self._next_steps()
             if steps:
                 self._round(steps)
-            worked = bool(steps)
-            until = 2 * self._clock() - began
-            while self._searches.pending:
-                worked = True
+                self._owed += self._clock() - began
+            elif searches:
                 self._search()
-                if self._clock() >= until:
-                    break
+                self._owed -= self._clock() - began
             for session in list(self._sessions):
                 if session.done:
                     self._release(session)
-        return worked
+        return bool(steps) or searches
 
-    def round_soon(self) -> Future[None]:
-        """Do a round in the pool's thread. Whoever calls this before it begins shares it, so the
-        future must not be cancelled.
+    def _next_steps(self) -> list[tuple[StreamSession, StreamStep]]:
+        """The steps of a round."""
+        sessions = self._sessions
+        if self._owed > 0.0:
+            sessions = [one for one in sessions if self._owed < MOST_OWED and not one.has_text]
+        due = [(session, session.next_step()) for session in sessions]
+        return [(session, step) for session, step in due if step is not None]
 
-        An error is not raised here: `StreamSession.updates` of the streams that failed raise it.
+    def drive(self, session: StreamSession) -> None:
+        """Do rounds in the pool's thread until there is nothing to do, each as a job of its own.
+
+        Args:
+            session: was given samples. Its `notify` is called after rounds that give it updates or
+                an error, and after the one behind which it has nothing to do.
         """
-        with self._asking:
-            if self._soon is None:
-                self._soon = self.submit(self._shared_round)
-            return self._soon
+        with self._driver:
+            self._watched.add(session)
+            self._again = True
+            if not self._driving:
+                self.submit(self._driven_round)
+                self._driving = True
 
-    def _shared_round(self) -> None:
-        with self._asking:
-            self._soon = None
-        with suppress(Exception):
-            self.work_round()
+    def _driven_round(self) -> None:
+        with self._driver:
+            self._again = False
+        try:
+            worked = self.work_round()
+        except Exception:  # Raised again by the streams that failed.
+            worked = True
+        with self._driver:
+            notified = [session for session in self._watched if session.has_news]
+            self._watched = {session for session in self._watched if session.behind}
+            self._driving = worked or self._again
+            if self._driving:
+                self.submit(self._driven_round)
+        for session in notified:
+            session.notify()
 
     def submit(self, job: Callable[[], None]) -> Future[None]:
         """Run a function in the pool's thread, one after the other."""

@@ -14,6 +14,7 @@ text of the next chunk is shown behind that of the chunk whose search is not ove
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ class StreamSession:
         speakers: tells the speakers apart; None where they are not.
         searches: how many of its searches are not over.
         over: whether it has ended.
+        notify: called in the thread of the pool, see `StreamPool.drive`.
     """
 
     def __init__(
@@ -137,6 +139,7 @@ class StreamSession:
         self._due: PendingChunk | None = None  # Waits for the search of the chunk before.
         self.searches = 0
         self.over = False
+        self.notify: Callable[[], object] = lambda: None
         self._error: BaseException | None = None
         self._outbox: deque[StreamUpdate] = deque()
 
@@ -221,6 +224,17 @@ class StreamSession:
     def seconds(self) -> float:
         """How much of the stream its steps have covered."""
         return self.chunker.processed / SAMPLE_RATE
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `updates` has something to return or to raise, or nothing is due."""
+        return bool(self._outbox) or not self.behind
+
+    @property
+    def has_text(self) -> bool:
+        """Whether text of the open chunk, or of the one that is searched, was shown."""
+        shown = (self._partial, self._awaited_partial)
+        return any(partial is not None and partial.segment.text for partial in shown)
 
     @property
     def done(self) -> bool:

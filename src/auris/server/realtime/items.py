@@ -153,10 +153,11 @@ class Item:
         return session
 
     async def _push_audio(self, stream: StreamSession) -> None:
-        pushed, ended, behind = 0, False, False
+        loop = asyncio.get_running_loop()
+        stream.notify = lambda: loop.call_soon_threadsafe(self._changed.set)
+        pushed, ended, behind = 0, False, True
         while not ended or behind:
-            if not behind:
-                await self._changed.wait()
+            await self._changed.wait()
             if self._dropped:
                 return
             if not ended:
@@ -166,9 +167,9 @@ class Item:
                 stream.push(samples)
                 if ended:
                     stream.push_end()
-            # A round of all streams, which others may wait for, too.
-            await asyncio.shield(asyncio.wrap_future(self.served.pool.round_soon()))
-            # Read before the updates: what is done meanwhile belongs to the next round.
+                self.served.pool.drive(stream)
+            self._changed.clear()
+            # Read before the updates: what is done meanwhile gives another notice.
             behind, covered = stream.behind, stream.seconds
             events = [e for update in stream.updates() for e in self._update_events(update)]
             await self.send(*events)
