@@ -259,7 +259,8 @@ class Rounds:
         monkeypatch.setattr(SearchQueue, "step", searched)
 
     def stream(self) -> StreamSession:
-        return self._pipeline.stream(pool=self.pool, settle_seconds=0, **given("qwen"))
+        options = {**given("qwen"), "chunk_seconds": 30.0, "end_at_pauses": False}
+        return self._pipeline.stream(pool=self.pool, settle_seconds=0, **options)
 
     def searched(self) -> StreamSession:
         """A stream whose chunk is over and waits for its search."""
