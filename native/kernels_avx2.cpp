@@ -22,7 +22,7 @@ namespace avx2 {
 constexpr char kName[] = "avx2";
 constexpr int kBytes = 32, kOffset = 0, kTileRows = 6, kStepBlock = kRowBlock;
 constexpr bool kInPlace = true;
-constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 12;
+constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 12, kDepth = 1024;
 constexpr int kScoreQueries = 2, kMixSums = 4;
 typedef __m256i Sums;
 typedef __m256i Weights;
@@ -176,11 +176,12 @@ constexpr Steps kSteps;
 
 PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, int group,
                       int8_t* out) {
+  const int shift = __builtin_ctz(group);  // A division would take longer than all the rest.
   for (int k = 0; k < columns; k += 128) {
     __m256i halves[4];
     split(codes + k / 2, halves);
     for (int i = 0; i < 4; ++i) {
-      const int8_t* weights = kSteps.weights[steps[(k + 32 * i) / group]];
+      const int8_t* weights = kSteps.weights[steps[(k + 32 * i) >> shift]];
       const __m256i table = _mm256_broadcastsi128_si256(
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(weights)));
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + k + 32 * i),
@@ -194,6 +195,7 @@ PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, i
 PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int columns, int group,
                            const int8_t* x, const int16_t* group_sums) {
   __m256i sums[2] = {zero(), zero()}, eighths = zero();
+  const int shift = __builtin_ctz(group);
   for (int k = 0; k < columns; k += 128) {
     __builtin_prefetch(codes + k / 2 + kAhead);
     __m256i halves[4];
@@ -202,12 +204,12 @@ PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int colum
       const __m256i pairs = _mm256_maddubs_epi16(
           halves[i], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + k) + i));
       int32_t both;
-      __builtin_memcpy(&both, kSteps.words[steps[(k + 32 * i) / group]], sizeof both);
+      __builtin_memcpy(&both, kSteps.words[steps[(k + 32 * i) >> shift]], sizeof both);
       const __m256i words = _mm256_set1_epi32(both);
       sums[i % 2] = _mm256_add_epi32(sums[i % 2], _mm256_madd_epi16(pairs, words));
     }
   }
-  const int groups = columns / group;
+  const int groups = columns >> shift;
   int g = 0;
   for (; g + 16 <= groups; g += 16) {
     const __m256i these =

@@ -79,6 +79,18 @@ def odd(rows: int, width: int, seed: int, dtype: torch.dtype) -> Tensor:
 def test_products_are_those_of_float32(
     count: int, width: int, rows: int, seed: int, dtype: torch.dtype
 ) -> None:
+    check_products(count, width, rows, seed, dtype)
+
+
+@pytest.mark.parametrize("width", [1024, 1056, 2100, 3072])
+@pytest.mark.parametrize("count", [7, 8, 23])
+def test_wide_products_are_those_of_float32(count: int, width: int) -> None:
+    """Where the columns of activations are divided, which stay in the nearest cache."""
+    check_products(count, width, 70, width, torch.bfloat16)
+    check_products(count, width, 35, width, torch.float16)
+
+
+def check_products(count: int, width: int, rows: int, seed: int, dtype: torch.dtype) -> None:
     """Within rounding; and the same bits for a row alone, and on processors that fuse products."""
     x = torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
     weight = odd(rows, width, seed, dtype)
