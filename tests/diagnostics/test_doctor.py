@@ -35,7 +35,7 @@ def test_the_environment_names_what_float16_is_computed_in(
         monkeypatch.setattr(native, "available", lambda: False)
     found = {finding.what: finding.text for finding in environment()}
     rest = ", decoder as stored by native code" if built else ""
-    assert found["cpu float16"] == f"computed in float32 by default{rest}"
+    assert found["cpu float16"] == f"computed in float32, since PyTorch would emulate it here{rest}"
 
 
 @pytest.mark.parametrize(

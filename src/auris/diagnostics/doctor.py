@@ -121,7 +121,8 @@ def _by_default(device: torch.device, stored: torch.dtype) -> str:
     dtypes = pick_dtypes("auto", device, stored, native.available() and not static)
     if dtypes.computed == stored:
         return "computed as stored"
-    computed = f"computed in {str(dtypes.computed).removeprefix('torch.')} by default"
+    dtype = str(dtypes.computed).removeprefix("torch.")
+    computed = f"computed in {dtype}, since PyTorch would emulate it here"
     return computed + (", decoder as stored by native code" if dtypes.decoder == stored else "")
 
 
