@@ -5,6 +5,7 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "vectors.h"
@@ -235,10 +236,16 @@ PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int colum
 #pragma GCC pop_options
 #endif
 
+// clang does not know "f16c" in __builtin_cpu_supports.
+static bool has_f16c() {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 const Kernels* avx2_kernels() {
   __builtin_cpu_init();
-  const bool able = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool able =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   return able ? &avx2::kKernels : nullptr;
 }
 
