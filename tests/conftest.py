@@ -36,7 +36,8 @@ def encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {encodable(key): encodable(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(map(encodable, value))
+        parts = [encodable(one) for one in value]
+        return parts if isinstance(value, list) else tuple(parts)
     return value
 
 

@@ -23,5 +23,5 @@ def test_a_report_with_half_a_surrogate_pair_can_be_sent(pytestconfig: pytest.Co
     sent = hook(config=pytestconfig, report=report)
     json.dumps(sent, ensure_ascii=False).encode("utf-8")
     assert sent["sections"] == [("Captured log call", r"a name \udce9 with half a pair")]
-    # The report of this test has one, too.
+    # The report of this test has one, too, which matters where pytest-xdist sends it.
     logging.getLogger(__name__).warning(half)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from auris.audio.microphone import Sound
 
 TICK_SECONDS = 0.02
 """How often an open microphone looks whether the command waits for more samples."""
+
+MOST_TICKS = 6000
+"""After so many (two minutes) a command that never waits for samples fails."""
 
 
 class Port(ModuleType):
@@ -47,7 +51,13 @@ class Port(ModuleType):
         for start in range(0, len(self.samples), 800):
             block = self.samples[start : start + 800, None]
             callback(block, len(block), None, "overflow" if start == 0 else "")
-        before = signal.signal(signal.SIGALRM, _interrupt_waiting)
+        ticks = itertools.count()
+
+        def tick(_number: int, frame: FrameType | None) -> None:
+            assert next(ticks) < MOST_TICKS, "the command does not wait for samples"
+            _interrupt_waiting(frame)
+
+        before = signal.signal(signal.SIGALRM, tick)
         signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
         try:
             yield
@@ -56,7 +66,7 @@ class Port(ModuleType):
             signal.signal(signal.SIGALRM, before)
 
 
-def _interrupt_waiting(_number: int, frame: FrameType | None) -> None:
+def _interrupt_waiting(frame: FrameType | None) -> None:
     """Send Ctrl-C to the main thread, if it waits for samples just now: at any other moment the
     signal could reach another part of the command, or the program that runs the tests."""
     if frame is None or frame.f_code is not Sound.__iter__.__code__:

@@ -14,7 +14,7 @@ import pytest
 from auris import AsrPipeline
 from auris.decoding.loop import DecodeLoop
 from auris.decoding.requests import Request, Step
-from auris.errors import AurisError, CheckpointError
+from auris.errors import AurisError, CheckpointError, EngineError
 from auris.recognition.requests import ChunkRequest
 from auris.recognition.segments import SegmentWriter
 from auris.streaming.decoder import StepCost, StreamStep
@@ -341,6 +341,60 @@ def test_a_pool_is_driven_until_there_is_nothing_to_do(pipelines: dict[str, AsrP
     jobs.pop()()
     assert notices == ["second"]
     assert [update.final for update in second.updates()] == [True]
+
+
+def test_streams_are_notified_when_their_thread_ends(pipelines: dict[str, AsrPipeline]) -> None:
+    """Where a job is refused, or ends without being run."""
+    for refused in (True, False):
+        jobs: list[tuple[Callable[[], None], Future[None]]] = []
+
+        def submit(
+            job: Callable[[], None], refused: bool = refused, jobs: list[Any] = jobs
+        ) -> Future[None]:
+            if jobs and refused:
+                raise EngineError("The engine has stopped", "", "")
+            jobs.append((job, Future()))
+            return jobs[-1][1]
+
+        pool = StreamPool(pipelines["ctc"].recognizer, 1, submit)
+        stream = pipelines["ctc"].stream(pool=pool)
+        notices: list[bool] = []
+        stream.notify = lambda notices=notices: notices.append(True)
+        stream.push(tone_speech(1.1))
+        pool.drive(stream)
+        job, future = jobs[0]
+        if refused:
+            job()  # One of two steps.
+        else:
+            future.set_exception(EngineError("The engine has stopped", "", ""))
+        assert notices
+        with pytest.raises(EngineError):
+            stream.updates()
+
+
+@pytest.mark.parametrize("failing", ["add_searched", "next_step"])
+def test_a_fault_of_the_program_is_raised_by_the_streams(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Also by a stream whose search was over in the same pass."""
+    options = given("qwen")
+    pool = pipelines["qwen"].streams(2)
+    streams = [pipelines["qwen"].stream(pool=pool, **options) for _ in range(2)]
+    clips = [tone_speech(0.6, 1)] * 2
+    if failing == "add_searched":
+        monkeypatch.setattr(streams[0], failing, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            finish_all(pool, dict(zip(streams, clips, strict=True)))
+    else:
+        monkeypatch.setattr(streams[0], failing, lambda: 1 / 0)
+        finish_all(pool, dict(zip(streams, clips, strict=True)))
+    with pytest.raises(ZeroDivisionError):
+        streams[0].updates()
+    if failing == "add_searched":
+        with pytest.raises(ZeroDivisionError):
+            streams[1].updates()
+    else:
+        assert streams[1].updates()[-1].final
 
 
 def test_streams_that_fail_are_notified(

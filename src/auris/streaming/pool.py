@@ -22,7 +22,7 @@ from auris.recognition.recognizer import Recognizer
 from auris.recognition.requests import DecodeOptions
 from auris.streaming.chunker import StreamChunker
 from auris.streaming.decoder import StreamStep, incremental_recognizer
-from auris.streaming.searches import Search, SearchQueue
+from auris.streaming.searches import Search, SearchQueue, SearchResult
 from auris.streaming.session import StreamSession, StreamUpdate
 from auris.streaming.settle import SETTLE_SECONDS, settle_rule
 from auris.streaming.speakers import StreamSpeakers
@@ -70,7 +70,7 @@ class StreamPool:
         self._lock = threading.Lock()
         self._worker: ThreadPoolExecutor | None = None
         self._submit = submit
-        self._driver = threading.Lock()
+        self._driver = threading.RLock()
         self._watched: set[StreamSession] = set()
         self._driving = False  # Whether a round is under way, and
         self._again = False  # whether another one is needed.
@@ -145,7 +145,7 @@ class StreamPool:
         returns whether there was anything to do.
 
         Steps come first, but after them the searches get as much time as they took. Streams whose
-        chunk has shown no text yet wait for the searches only if these are owed more than that.
+        chunk has shown no text yet wait for the searches only if these are owed `MOST_OWED`.
         """
         with self._lock:
             began, searches = self._clock(), self._searches.pending > 0
@@ -163,12 +163,20 @@ class StreamPool:
         return bool(steps) or searches
 
     def _next_steps(self) -> list[tuple[StreamSession, StreamStep]]:
-        """The steps of a round."""
-        sessions = self._sessions
+        """The steps of a round. An error in cutting a stream ends this stream alone."""
+        sessions = list(self._sessions)
         if self._owed > 0.0:
             sessions = [one for one in sessions if self._owed < MOST_OWED and not one.has_text]
-        due = [(session, session.next_step()) for session in sessions]
-        return [(session, step) for session, step in due if step is not None]
+        due = []
+        for session in sessions:
+            try:
+                step = session.next_step()
+            except Exception as error:  # Raised again by the stream.
+                self._fail(session, error)
+                continue
+            if step is not None:
+                due.append((session, step))
+        return due
 
     def drive(self, session: StreamSession) -> None:
         """Do rounds in the pool's thread until there is nothing to do, each as a job of its own.
@@ -181,8 +189,33 @@ class StreamPool:
             self._watched.add(session)
             self._again = True
             if not self._driving:
-                self.submit(self._driven_round)
                 self._driving = True
+                self._submit_round()
+
+    def _submit_round(self) -> None:
+        """Do a round in the pool's thread; if there is no such thread any more, all streams that
+        are watched fail."""
+        try:
+            future = self.submit(self._driven_round)
+        except AurisError as error:
+            self._fail_watched(error)
+        else:
+            future.add_done_callback(self._round_done)
+
+    def _round_done(self, future: Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if isinstance(error, AurisError):  # The thread ended before the round.
+            self._fail_watched(error)
+
+    def _fail_watched(self, error: AurisError) -> None:
+        with self._driver:
+            self._driving = False
+            watched, self._watched = self._watched, set()
+        with self._lock:
+            for session in watched:
+                self._fail(session, error)
+        for session in watched:
+            session.notify()
 
     def _driven_round(self) -> None:
         with self._driver:
@@ -196,7 +229,7 @@ class StreamPool:
             self._watched = {session for session in self._watched if session.behind}
             self._driving = worked or self._again
             if self._driving:
-                self.submit(self._driven_round)
+                self._submit_round()
         for session in notified:
             session.notify()
 
@@ -244,8 +277,10 @@ class StreamPool:
 
     def _search(self) -> None:
         """One pass of the searches. An AurisError ends the stream of its search alone."""
+        done: list[tuple[Search, SearchResult]] = []
         try:
-            for search, result in self._searches.step():
+            done = self._searches.step()
+            for search, result in done:
                 try:
                     if isinstance(result, AurisError):
                         raise result
@@ -253,6 +288,6 @@ class StreamPool:
                 except AurisError as error:
                     self._fail(search.session, error)
         except BaseException as error:
-            for session in self._searches.clear():
+            for session in {*self._searches.clear(), *(search.session for search, _ in done)}:
                 self._fail(session, error)
             raise

@@ -11,7 +11,7 @@ from auris.streaming.session import StreamSession
 from auris.types import Segment
 
 ROWS = 4
-"""Searches that are active at a time. More take longer each, and hardly less altogether."""
+"""Searches that are active at a time. More take longer each, and save hardly any time in all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,23 +78,30 @@ class SearchQueue:
             self._active[self._number] = search
             self._batch.add(replace(search.step.request, key=self._number))
             self._number += 1
-        done: list[tuple[Search, SearchResult]]
+        over: list[tuple[Search, Segment | None]]
         try:
-            results = self._batch.step()
+            over = [(self._active.pop(one.key), one.segment) for one in self._batch.step()]
         except AurisError:
-            done = [(search, self._alone(search)) for search in self._active.values()]
+            over = [(search, None) for search in self._active.values()]
             self._active.clear()
-        else:
-            done = [(self._active.pop(one.key), one.segment) for one in results]
         if not self._active:
             self._batch = None  # Its cache may have grown.
-        for search, _ in done:
+        for search, _ in over:
             search.session.searches -= 1
-        return [pair for pair in done if not pair[0].step.request.cancelled()]
+        wanted = [pair for pair in over if not pair[0].step.request.cancelled()]
+        return [
+            (search, self._alone(search) if segment is None else segment)
+            for search, segment in wanted
+        ]
 
     def clear(self) -> list[StreamSession]:
-        """Forget the active searches; returns their streams."""
-        sessions = [search.session for search in self._active.values()]
+        """Forget the active searches, or those that wait if none is; returns their streams."""
+        searches = list(self._active.values()) or self._waiting
+        for search in searches:
+            search.session.searches -= 1
+        sessions = [search.session for search in searches]
+        if not self._active:
+            self._waiting = []
         self._active.clear()
         self._batch = None
         return sessions

@@ -4,7 +4,7 @@ A stream is cut into chunks as a file is. At every multiple of the step length, 
 recognized, whatever the sizes of the blocks that were fed. This text is partial and equals that of
 a file that ends there, without a search. When the end of a chunk is certain, its segment is final:
 it equals that of a file and never changes. The cost of a step depends on the length of its chunk,
-not on that of the stream, and nothing of a chunk is stored after its end.
+not on that of the stream, and nothing of a chunk is stored after its final text.
 
 A search takes longer than a step, so `auris.streaming.pool` does both by turns. A stream waits for
 its own searches, so that its updates depend on its audio alone. One that is not to be late goes on:
@@ -44,7 +44,9 @@ class StreamUpdate:
         chunk: number of the chunk in the stream, from 0.
         final: whether the chunk is over and its segment will not change; if not, the next update
             of the chunk replaces this one.
-        segment: the chunk so far, with times in seconds from the beginning of the stream.
+        segment: the chunk so far, with times in seconds from the beginning of the stream. With
+            `skip_late`, while the chunk before is searched, it holds the text of both, and its
+            tokens are those of both decodings.
         seconds: of the stream that were processed.
         cost: the amount of work.
         settled: the settled text of the chunk, which only grows.

@@ -152,4 +152,5 @@ def _stopped_by_signals(server: WyomingServer) -> Iterator[None]:
         yield
     finally:
         for kind, handler in before.items():
-            signal.signal(kind, handler)
+            # None stands for a handler that was not set from Python.
+            signal.signal(kind, handler or signal.SIG_DFL)

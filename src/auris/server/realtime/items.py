@@ -154,13 +154,18 @@ class Item:
 
     async def _push_audio(self, stream: StreamSession) -> None:
         loop = asyncio.get_running_loop()
-        stream.notify = lambda: loop.call_soon_threadsafe(self._changed.set)
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(self._changed.set)
+
+        stream.notify = notify
         pushed, ended, behind = 0, False, True
         while not ended or behind:
             await self._changed.wait()
             if self._dropped:
                 return
-            if not ended:
+            if not ended and (self._waiting or self._ended):
                 ended = self._ended  # Read before the audio, all of which then came before.
                 samples = self._take()
                 pushed += len(samples)
