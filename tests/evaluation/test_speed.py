@@ -93,7 +93,7 @@ def test_models_are_compared_with_peers_of_the_same_dtype(
 def test_peers_do_not_compute_in_what_the_processor_emulates(
     qwen_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else one clip would take them minutes."""
+    """Else a clip would take them five to forty times as long."""
     set_bfloat16(monkeypatch, False)
     for dtype in ("int8", "bfloat16", "float32"):
         model = MeasuredModel(str(qwen_directory), dtype=dtype, device="cpu")

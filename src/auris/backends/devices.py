@@ -104,7 +104,7 @@ def pick_dtypes(
     """The dtypes that `name` means on a device.
 
     "auto" is the stored dtype. A CPU without arithmetic for a half-precision dtype computes in
-    float32 instead, since PyTorch would emulate it, up to thirty times slower. The weights of a
+    float32 instead, since PyTorch would emulate it, five to forty times slower. The weights of a
     decoder that native code runs are in the half-precision dtype even so.
 
     Args:

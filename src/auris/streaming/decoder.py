@@ -102,7 +102,7 @@ class StepResult:
     """The result of a step.
 
     Attributes:
-        decoded: its tokens; None if the chunk has to be searched, which is another work.
+        decoded: its tokens; None if the chunk has to be searched, which is done apart.
         encoded: of the chunk so far. Its unit scores are None where no CTC head scores them.
         cost: the amount of work.
     """

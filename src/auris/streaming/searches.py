@@ -88,10 +88,10 @@ class SearchQueue:
             self._batch = None  # Its cache may have grown.
         for search, _ in over:
             search.session.searches -= 1
-        wanted = [pair for pair in over if not pair[0].step.request.cancelled()]
         return [
             (search, self._alone(search) if segment is None else segment)
-            for search, segment in wanted
+            for search, segment in over
+            if not search.step.request.cancelled()
         ]
 
     def clear(self) -> list[StreamSession]:
