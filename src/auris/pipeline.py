@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from auris.alignment.aligner import ForcedAligner, ctc_alignment
 from auris.audio.io import Source, Sources, SourceT, is_several
+from auris.audio.pauses import FIRST_PAUSE_SECONDS
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
@@ -328,7 +329,9 @@ class AsrPipeline:
         pool = self.streams(1) if pool is None else pool
         if pool.recognizer is not self.recognizer:
             raise UsageError("The pool is one of another pipeline", "", "use the own streams()")
-        return pool.open(decoding, speakers=self._stream_speakers(call), **session)
+        pause = self.defaults.pause_seconds or FIRST_PAUSE_SECONDS
+        speakers = self._stream_speakers(call)
+        return pool.open(decoding, speakers=speakers, pause_seconds=pause, **session)
 
     @property
     def live_chunk_seconds(self) -> float:

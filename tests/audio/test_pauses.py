@@ -24,9 +24,11 @@ def noise(seconds: float, seed: int = 0) -> Samples:
     return drawn.astype(np.float32)
 
 
-def found(samples: Samples, block: int = 1600, vad_model: str = "energy") -> float | None:
+def found(
+    samples: Samples, block: int = 1600, vad_model: str = "energy", first: float = 0.8
+) -> float | None:
     """Where a chunk ends, in seconds, fed in blocks."""
-    finder = PauseFinder(TARGET, vad_model)
+    finder = PauseFinder(TARGET, vad_model, first)
     for first in range(0, len(samples), block):
         finder.add(samples[first : first + block])
         if (cut := finder.find()) is not None:
@@ -47,6 +49,23 @@ def test_a_longer_chunk_ends_at_a_shorter_pause(before: float, pause: float, end
     assert (cut is not None) == ends
     if cut is not None:
         assert before < cut < before + pause
+
+
+@pytest.mark.parametrize(
+    ("first", "before", "pause", "ends"),
+    [
+        *[(0.5, 2.5, 0.4, False), (0.5, 2.5, 0.55, True), (0.5, 5.0, 0.3, False)],
+        *[(0.5, 5.0, 0.4, True), (0.2, 2.1, 0.15, False), (0.2, 2.1, 0.25, True)],
+        *[(1.5, 2.5, 1.0, False), (1.5, 2.5, 1.6, True)],
+    ],
+)
+def test_the_first_pause_has_the_length_that_the_model_asks_for(
+    first: float, before: float, pause: float, ends: bool
+) -> None:
+    samples = np.concatenate([noise(before), 1e-3 * noise(pause, 1), noise(0.3, 2)])
+    cuts = {found(samples, block, "energy", first) for block in (160, 1600, len(samples))}
+    assert len(cuts) == 1
+    assert (cuts != {None}) == ends
 
 
 @pytest.mark.parametrize(("before", "level", "ends"), [(2.5, 0.08, False), (7.5, 0.08, True)])

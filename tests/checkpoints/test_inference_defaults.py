@@ -28,7 +28,7 @@ from tests.tiny_models import tone_speech, write_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 
-MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False)
+MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False, pause_seconds=0.5)
 
 
 @given(
@@ -36,6 +36,7 @@ MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False)
     st.booleans(),
     st.none() | st.lists(st.text(), min_size=1).map(tuple),
     st.none() | st.booleans(),
+    st.none() | st.floats(0.2, 2),
 )
 def test_they_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -43,8 +44,9 @@ def test_they_round_trip(
     vad: bool,
     languages: tuple[str, ...] | None,
     contexts: bool | None,
+    pause: float | None,
 ) -> None:
-    made = InferenceDefaults(seconds, vad, languages, contexts)
+    made = InferenceDefaults(seconds, vad, languages, contexts, pause)
     directory = tmp_path_factory.mktemp("traits")
     assert save_inference_defaults(made, directory).name == DEFAULTS_FILE
     assert load_inference_defaults(directory) == made
@@ -61,6 +63,8 @@ def test_a_directory_without_them(tmp_path: Path) -> None:
         ({"chunk_seconds": "5"}, "chunk_seconds is '5'"),
         ({"chunk_seconds": True}, "chunk_seconds is True"),
         ({"chunk_seconds": 1e9}, "chunk_seconds is 1000000000.0"),
+        ({"pause_seconds": 0.1}, "pause_seconds is 0.1, not 0.2 to 2"),
+        ({"pause_seconds": "1"}, "pause_seconds is '1'"),
         ({"vad": 1}, "vad is 1, not true or false"),
         ({"languages": "English"}, "languages is 'English', no list of names"),
         ({"languages": []}, r"languages is \[\]"),
@@ -78,9 +82,9 @@ def test_damaged_files_are_refused(tmp_path: Path, content: dict[str, Any], foun
 
 def test_they_are_used_when_no_option_is_given() -> None:
     reading = chunker_for({}, MADE)
-    assert (reading.chunk_seconds, reading.vad) == (5.0, True)
+    assert (reading.chunk_seconds, reading.vad, reading.pause_seconds) == (5.0, True, 0.5)
     reading = chunker_for({"chunk_seconds": None, "vad": None}, InferenceDefaults())
-    assert (reading.chunk_seconds, reading.vad) == (30.0, False)
+    assert (reading.chunk_seconds, reading.vad, reading.pause_seconds) == (30.0, False, 0.8)
     reading = chunker_for({"chunk_seconds": 20.0, "vad": False}, MADE)
     assert (reading.chunk_seconds, reading.vad) == (20.0, False)
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris import AsrPipeline
+from auris.checkpoints.inference_defaults import InferenceDefaults, save_inference_defaults
 from auris.types import SAMPLE_RATE
 from tests.streaming.conftest import KINDS
 from tests.streaming.live import same, stable, updates_of
-from tests.tiny_models import tone_speech
+from tests.tiny_models import ctc_config, tone_speech, write_tiny
 
 FEEDS = st.lists(st.integers(160, 80_000), min_size=1, max_size=4)
 """From 10 ms to 5 s."""
@@ -60,6 +61,32 @@ def test_the_final_text_of_a_stream_is_that_of_the_file(
     updates = updates_of(pipeline.stream(step_seconds=step, **options), samples, feeds)
     whole = pipeline.transcribe((samples, SAMPLE_RATE), **options)
     same(stable(updates), whole.segments, f"{kind} in blocks of {feeds}")
+
+
+@pytest.fixture(scope="session")
+def short_pauses(tmp_path_factory: pytest.TempPathFactory) -> AsrPipeline:
+    """A model whose inference defaults name a shorter pause."""
+    directory = write_tiny(tmp_path_factory.mktemp("pauses"), config=ctc_config(), seed=1)
+    save_inference_defaults(InferenceDefaults(4.0, pause_seconds=0.3), directory)
+    return AsrPipeline.from_pretrained(directory, device="cpu")
+
+
+@settings(max_examples=15)
+@given(st.floats(1.5, 6.0), st.floats(0.35, 0.75), FEEDS, st.integers(0, 5))
+def test_a_model_with_shorter_pauses_cuts_streams_and_files_alike(
+    short_pauses: AsrPipeline, seconds: float, pause: float, feeds: list[int], seed: int
+) -> None:
+    """A pause that is too short for other models ends a chunk of both, and of a batch."""
+    quiet = 1e-4 * tone_speech(pause, seed)
+    samples = np.concatenate([tone_speech(1.2, seed), quiet, tone_speech(seconds, seed + 1)])
+    updates = updates_of(short_pauses.stream(), samples, feeds)
+    options = {"chunk_seconds": 4.0, "end_at_pauses": True}
+    whole = short_pauses.transcribe((samples, SAMPLE_RATE), **options)
+    same(stable(updates), whole.segments, f"in blocks of {feeds}")
+    batch = short_pauses.transcribe([(samples, SAMPLE_RATE)] * 2, batch_size=4, **options)
+    for one in batch:
+        same(one.segments, whole.segments, "in a batch")
+    assert whole.segments[0].end < 1.2 + pause
 
 
 @pytest.mark.parametrize("kind", KINDS)

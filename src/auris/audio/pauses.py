@@ -22,11 +22,14 @@ SHORTEST_LIVE = 0.25
 LATE = 1.0
 """The part of its target from which a chunk ends at the shortest pause."""
 
-PAUSES = (80, 20)
-"""Steps of the pause that ends a chunk, 0.8 s and 0.2 s: in a short chunk, and in a late one."""
+FIRST_PAUSE_SECONDS = 0.8
+"""Length of the pause that ends a short chunk, where a model has no other one."""
 
-VOICELESS = (80, 40)
-"""Steps without a voice that end a chunk, likewise."""
+LATE_PAUSE_SECONDS = 0.2
+"""Length of the pause that ends a late chunk."""
+
+LATE_VOICELESS_SECONDS = 0.4
+"""Time without a voice that ends a late chunk; in a short one it is that of the pause, or this."""
 
 DEPTHS = (25.0, 20.0)
 """How far such a pause lies below the samples of the chunk up to its end, in dB."""
@@ -44,13 +47,20 @@ class PauseFinder:
         target: samples of a chunk without a pause; a pause ends no later.
         vad_model: a detector of `auris.audio.activity.VAD_MODELS`; energy adds nothing to the
             levels.
+        first_seconds: length of the pause that ends a short chunk, `LATE_PAUSE_SECONDS` or more.
     """
 
-    def __init__(self, target: int, vad_model: str) -> None:
+    def __init__(
+        self, target: int, vad_model: str, first_seconds: float = FIRST_PAUSE_SECONDS
+    ) -> None:
         self._longest = target // STEP
         self._shortest = round(target * SHORTEST_LIVE)
         self._late = round(target * LATE)
         self._vad_model = vad_model
+        voiceless = max(first_seconds, LATE_VOICELESS_SECONDS)
+        # Steps: of a short chunk and of a late one.
+        self._lengths = _steps(first_seconds), _steps(LATE_PAUSE_SECONDS)
+        self._voiceless = _steps(voiceless), _steps(LATE_VOICELESS_SECONDS)
         self.begin(np.zeros(0, np.float32))
 
     def begin(self, samples: Samples) -> None:
@@ -75,14 +85,14 @@ class PauseFinder:
 
     def find(self) -> int | None:
         """The middle of the first pause, in samples of the chunk; None if there is none yet."""
-        first = max(self._checked + 1, PAUSES[0])
+        first = max(self._checked + 1, *self._lengths, *self._voiceless)
         ends = np.arange(first, min(len(self._sums), self._longest + 1))
         if not len(ends):
             return None
         self._checked = int(ends[-1])
         growth = (ends * STEP - self._shortest) / (self._late - self._shortest)
-        lengths = np.interp(growth, (0, 1), PAUSES).astype(int)
-        voiceless = np.interp(growth, (0, 1), VOICELESS).astype(int)
+        lengths = np.interp(growth, (0, 1), self._lengths).astype(int)
+        voiceless = np.interp(growth, (0, 1), self._voiceless).astype(int)
         depths = np.interp(growth, (0, 1), DEPTHS)
         powers = (self._sums[ends] - self._sums[ends - lengths]) / (lengths * STEP)
         averages = self._sums[ends] / (ends * STEP)
@@ -106,3 +116,7 @@ class PauseFinder:
         first, last = begin * STEP // FRAME, end * STEP // FRAME
         before, inside = self._voices[:first], self._voices[first:last]
         return max(inside) < SILENCE and max(before, default=0.0) >= VOICE
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds * SAMPLE_RATE / STEP)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.audio.activity import BlockActivity, block_detector, chosen_model
-from auris.audio.pauses import PauseFinder
+from auris.audio.pauses import FIRST_PAUSE_SECONDS, PauseFinder
 from auris.audio.vad import BLOCK
 from auris.errors import UsageError
 from auris.types import SAMPLE_RATE, Chunk, Samples
@@ -120,8 +120,9 @@ class Cutter:
             `chunk_seconds`.
         vad_model: the detector, of `auris.audio.activity.VAD_MODELS`.
         end_at_pauses: end a chunk as soon as there is a pause behind a quarter of the target, of
-            0.8 s at first and a shorter one in a longer chunk, see `auris.audio.pauses`; or else
-            cut it in the second half of the target. With vad it has no effect.
+            `pause_seconds` at first and a shorter one in a longer chunk, see `auris.audio.pauses`;
+            or else cut it in the second half of the target. With vad it has no effect.
+        pause_seconds: see `end_at_pauses`.
 
     Chunks and silences follow each other without gap or overlap.
 
@@ -136,6 +137,7 @@ class Cutter:
         vad: bool = False,
         vad_model: str = "auto",
         end_at_pauses: bool = False,
+        pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> None:
         chosen_model(vad_model)
         real = isinstance(chunk_seconds, numbers.Real)
@@ -152,7 +154,7 @@ class Cutter:
         rest = round(REST_SECONDS * SAMPLE_RATE)
         self._pauses = None
         if end_at_pauses and not vad:
-            self._pauses = PauseFinder(self._target, vad_model)
+            self._pauses = PauseFinder(self._target, vad_model, pause_seconds)
             search = round(min(2 * SEARCH_SECONDS, chunk_seconds / 2) * SAMPLE_RATE)
             self._window = self._target - search, self._target
             self._utterances, rest = False, LIVE_REST  # The finder ends utterances.

@@ -3,7 +3,8 @@
 The file is optional, and only Auris reads it. It says in which chunks the model recognizes best,
 which languages it knows and whether it was trained with contexts:
 
-    {"chunk_seconds": 5, "vad": true, "languages": ["English"], "contexts": false}
+    {"chunk_seconds": 5, "pause_seconds": 0.5, "vad": true, "languages": ["English"],
+     "contexts": false}
 
 Options of a call come before it. A language that it does not name is refused. A context for a model
 that was trained without contexts is left out, with a warning.
@@ -13,16 +14,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from auris.checkpoints.configs import is_number, read_json, write_json
 from auris.errors import CheckpointError, LanguageError
 
 DEFAULTS_FILE = "traits.json"
 
-KEYS = ("vad", "chunk_seconds", "languages", "contexts")
+KEYS = ("vad", "chunk_seconds", "languages", "contexts", "pause_seconds")
 
-SHORTEST, LONGEST = 1.0, 1200.0
-"""Seconds of the shortest and the longest chunk that `auris.audio.segmentation` cuts."""
+RANGES = {"chunk_seconds": (1.0, 1200.0), "pause_seconds": (0.2, 2.0)}
+"""Least and largest values: of the chunks that `auris.audio.segmentation` cuts, and of the pauses
+that `auris.audio.pauses` finds."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class InferenceDefaults:
         languages: English names of those that it knows; None if unknown.
         contexts: whether it was trained with contexts (names and words to expect); None if unknown,
             and then it is given them.
+        pause_seconds: length of the first pause that ends a chunk of live speech; None for the
+            usual one.
     """
 
     chunk_seconds: float | None = None
     vad: bool = False
     languages: tuple[str, ...] | None = None
     contexts: bool | None = None
+    pause_seconds: float | None = None
 
     @property
     def accepts_contexts(self) -> bool:
@@ -84,26 +90,36 @@ def load_inference_defaults(directory: Path) -> InferenceDefaults:
     unknown = sorted(set(content) - set(KEYS))
     if unknown:
         raise _damaged(path, f"there is also {', '.join(unknown)}")
-    seconds, languages = content.get("chunk_seconds"), content.get("languages")
-    if seconds is not None and not (is_number(seconds) and SHORTEST <= seconds <= LONGEST):
-        raise _damaged(path, f"chunk_seconds is {seconds!r}, not {SHORTEST:g} to {LONGEST:g}")
+    seconds = {name: _seconds(path, name, content.get(name)) for name in RANGES}
     for name in ("vad", "contexts"):
         if not isinstance(content.get(name, False), bool):
             raise _damaged(path, f"{name} is {content[name]!r}, not true or false")
+    languages = content.get("languages")
     names = languages if isinstance(languages, list) else []
     if languages is not None and not (names and all(isinstance(name, str) for name in names)):
         raise _damaged(path, f"languages is {languages!r}, no list of names")
     return InferenceDefaults(
-        None if seconds is None else float(seconds),
+        seconds["chunk_seconds"],
         content.get("vad", False),
         tuple(names) or None,
         content.get("contexts"),
+        seconds["pause_seconds"],
     )
+
+
+def _seconds(path: Path, name: str, value: Any) -> float | None:
+    """A value of `RANGES`, or None."""
+    if value is None:
+        return None
+    least, largest = RANGES[name]
+    if not (is_number(value) and least <= value <= largest):
+        raise _damaged(path, f"{name} is {value!r}, not {least:g} to {largest:g}")
+    return float(value)
 
 
 def _damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(
-        f"{DEFAULTS_FILE} may hold chunk_seconds, vad, languages and contexts",
+        f"{DEFAULTS_FILE} may hold chunk_seconds, pause_seconds, vad, languages and contexts",
         f"in {str(path)!r} {fault}",
         "correct it, or remove it",
     )

@@ -13,6 +13,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from auris.audio.io import WEB, Channels, Source, stream
+from auris.audio.pauses import FIRST_PAUSE_SECONDS
 from auris.audio.remote import WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS, Cutter
 from auris.errors import AudioError, UsageError
@@ -22,7 +23,8 @@ from auris.types import SAMPLE_RATE, Chunk, Samples
 
 @dataclass(frozen=True)
 class AudioChunker:
-    """Reads and cuts sources; its attributes are options of `auris.recognition.options`.
+    """Reads and cuts sources; its attributes are options of `auris.recognition.options`, and the
+    `pause_seconds` of the model's inference defaults.
 
     Raises:
         UsageError: an option is impossible.
@@ -37,6 +39,7 @@ class AudioChunker:
     vad: bool = False
     vad_model: str = "auto"
     end_at_pauses: bool = False
+    pause_seconds: float = FIRST_PAUSE_SECONDS
     track: int | None = None
     allow_damaged: bool = False
 
@@ -108,7 +111,8 @@ class AudioChunker:
             raise failure
 
     def _cutter(self) -> Cutter:
-        return Cutter(self.chunk_seconds, self.vad, self.vad_model, self.end_at_pauses)
+        pauses = self.end_at_pauses, self.pause_seconds
+        return Cutter(self.chunk_seconds, self.vad, self.vad_model, *pauses)
 
     def _positioned(self, chunk: Chunk, speaker: str | None) -> Chunk:
         start = round(self.start * SAMPLE_RATE) + chunk.start

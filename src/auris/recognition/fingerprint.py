@@ -96,6 +96,8 @@ def option_values(
     del options["batch_seconds"]  # It does not change results.
     reading = asdict(chunker_for(given, pipeline.defaults))
     del reading["urls"]
+    if not reading["end_at_pauses"]:
+        del reading["pause_seconds"]
     detects = reading["vad"] or reading["end_at_pauses"]
     reading["vad_model"] = described_model(reading["vad_model"]) if detects else None
     values = {**options, **reading, "words": _words_values(given)}

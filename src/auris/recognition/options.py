@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from auris.audio.io import Channels, Source
+from auris.audio.pauses import FIRST_PAUSE_SECONDS
 from auris.audio.remote import WebLimits
 from auris.audio.segmentation import CHUNK_SECONDS
 from auris.checkpoints.inference_defaults import InferenceDefaults
@@ -126,8 +127,8 @@ class CallOptions(TextOptions, SpeakerOptions, total=False):
             default (of its traits.json, or False).
         vad_model: the detector: "energy", "silero", or "auto" for silero where its package is
             installed ("auto").
-        end_at_pauses: end chunks at pauses of 0.8 s, and in longer chunks at shorter ones, as live
-            streams do; without vad (False).
+        end_at_pauses: end chunks at pauses of 0.8 s, or as long as the model's inference default
+            says, and in longer chunks at shorter ones, as live streams do; without vad (False).
         start: beginning of the span of every recording to transcribe, in seconds (0).
         duration: its length; None for the rest (None).
         channels: "mix" averages a recording's channels; "split" transcribes each separately and
@@ -168,8 +169,9 @@ class SessionOptions(TypedDict, total=False):
         rate: samples per second of the input (16000).
         chunk_seconds: target length of the chunks that it is cut into; None for 8, or for the
             model's inference default (of its traits.json) if that is shorter.
-        end_at_pauses: end chunks at pauses of 0.8 s, and in longer chunks at shorter ones, as soon
-            as they are that long; without vad (True).
+        end_at_pauses: end chunks at pauses of 0.8 s, or as long as the model's inference default
+            says, and in longer chunks at shorter ones, as soon as they are that long; without vad
+            (True).
         step_seconds: time between steps, at least 0.02 (0.5).
         partial_text: whether updates have the text of a chunk that is not over; if not, words
             settle with their chunk, and a model with a search computes nothing before its end
@@ -214,6 +216,7 @@ def chunker_for(given: CallOptions, defaults: InferenceDefaults) -> AudioChunker
         options["chunk_seconds"] = defaults.chunk_seconds or CHUNK_SECONDS
     if options.get("vad") is None:
         options["vad"] = defaults.vad
+    options["pause_seconds"] = defaults.pause_seconds or FIRST_PAUSE_SECONDS
     return AudioChunker(**options)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from auris.audio.pauses import FIRST_PAUSE_SECONDS
 from auris.audio.segmentation import Cutter
 from auris.errors import AurisError, UsageError
 from auris.recognition.qwen import needs_search
@@ -89,11 +90,13 @@ class StreamPool:
         vad_model: str = "auto",
         settle_seconds: float = SETTLE_SECONDS,
         speakers: StreamSpeakers | None = None,
+        pause_seconds: float = FIRST_PAUSE_SECONDS,
     ) -> StreamSession:
         """Begin a stream; other arguments are `SessionOptions` of `auris.recognition.options`.
 
         Args:
             speakers: tells the speakers of the stream apart.
+            pause_seconds: length of the pause that ends a short chunk with `end_at_pauses`.
 
         Raises:
             UsageError, InvalidSamples, UnsupportedOption: an option is wrong, or the pool is full.
@@ -107,7 +110,7 @@ class StreamPool:
             state = self._incremental.open()
             try:
                 seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
-                cutter = Cutter(seconds, vad, vad_model, end_at_pauses)
+                cutter = Cutter(seconds, vad, vad_model, end_at_pauses, pause_seconds)
                 # Without a search the steps of a chunk shorten the work at its end.
                 growing = partial_text or not needs_search(options)
                 chunker = StreamChunker(rate, cutter, step_seconds, skip_late, growing)
