@@ -39,6 +39,8 @@ class FakeBackend:
         stop: the id that ends a text.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self, scripts: dict[int, Sequence[int]], vocab: int, stop: int) -> None:
         self.scripts = scripts
         self.vocab = vocab

@@ -88,11 +88,17 @@ def mel_filters(n_fft: int, bins: int, scale: str) -> Tensor:
     return torch.from_numpy(filters.astype(np.float32))
 
 
+@functools.lru_cache(maxsize=8)
+def _window_and_filters(frontend: LogMel, bins: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The Hann window [400] and the filters of a frontend on a device."""
+    window = torch.hann_window(WINDOW, periodic=True, device=device)
+    return window, mel_filters(frontend.n_fft, bins, frontend.scale).to(device)
+
+
 def _frame_powers(samples: Tensor, frontend: LogMel, bins: int) -> Tensor:
     """log10 of the mel power of every complete frame of the samples, [bins, frames],
     before floor and scaling; the first frame begins at the first sample."""
-    window = torch.hann_window(WINDOW, periodic=True, device=samples.device)
-    filters = mel_filters(frontend.n_fft, bins, frontend.scale).to(samples.device)
+    window, filters = _window_and_filters(frontend, bins, samples.device)
     frames = samples.unfold(0, WINDOW, HOP)
     rows = torch.empty(bins, len(frames), device=samples.device)
     for first in range(0, len(frames), BLOCK_FRAMES):

@@ -134,6 +134,10 @@ class Cache(Protocol):
 class Backend(Protocol):
     """Runs a model on some device in some dtype."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs; inputs on it are not moved."""
+
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Encoder states [N_i, d_model] of log-mels [bins, T_i]."""
 
@@ -224,6 +228,10 @@ class Backend(Protocol):
 
 class MarkBackend(Protocol):
     """Runs a forced aligner on some device in some dtype."""
+
+    @property
+    def device(self) -> torch.device:
+        """As of `Backend`."""
 
     def encode(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """As of `Backend`."""

@@ -169,7 +169,9 @@ class KVCache:
         mask = None
         if not causal and (counts[0] > 1 or len(set(starts)) > 1):
             mask = (torch.arange(end) <= positions[:, :, None])[:, None].to(device)
-        return RowGroup(self, rows, first.to(device), counts[0], end, mask, causal)
+        indices = tuple(self.storage_index(row) for row in rows)
+        targets = torch.tensor(indices).to(device), first.to(device)
+        return RowGroup(self, rows, indices, targets, counts[0], end, mask, causal)
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,10 @@ class RowGroup:
 
     Attributes:
         cache: the storage.
-        rows: row indices; consecutive ones are viewed in place, others copied for attention.
-        starts: int64 [B], the first new position of each.
+        rows: row indices.
+        indices: where the storage has them; consecutive ones are viewed in place, others copied for
+            attention.
+        targets: the same, and the first new position of each, int64 [B] on the device.
         count: new positions of each.
         end: what the longest row has afterwards.
         mask: bool [B, 1, count, end] of keys a query may look at; None where `causal` says it all
@@ -189,7 +193,8 @@ class RowGroup:
 
     cache: KVCache
     rows: Sequence[int]
-    starts: Tensor
+    indices: tuple[int, ...]
+    targets: tuple[Tensor, Tensor]
     count: int
     end: int
     mask: Tensor | None
@@ -204,20 +209,19 @@ class RowGroup:
     def _append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store keys and values; returns those of the rows so far [B, kv_heads, end, head_dim]."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
-        rows = [self.cache.storage_index(row) for row in self.rows]
+        index, starts = self.targets
         if self.count == 1:
-            index = torch.tensor(rows, device=keys.device)
-            keys[index, :, self.starts] = k[:, :, 0].to(keys.dtype)
-            values[index, :, self.starts] = v[:, :, 0].to(values.dtype)
+            keys[index, :, starts] = k[:, :, 0].to(keys.dtype)
+            values[index, :, starts] = v[:, :, 0].to(values.dtype)
         else:
             # The starts of several positions are equal.
-            for row, new_keys, new_values in zip(rows, k, v, strict=True):
-                keys[row, :, self.end - self.count : self.end] = new_keys
-                values[row, :, self.end - self.count : self.end] = new_values
-        first = rows[0]
-        together: slice | list[int] = rows
-        if rows == list(range(first, first + len(rows))):
-            together = slice(first, first + len(rows))
+            for stored, new_keys, new_values in zip(self.indices, k, v, strict=True):
+                keys[stored, :, self.end - self.count : self.end] = new_keys
+                values[stored, :, self.end - self.count : self.end] = new_values
+        first, count = self.indices[0], len(self.indices)
+        together: slice | Tensor = index
+        if self.indices == tuple(range(first, first + count)):
+            together = slice(first, first + count)
         return keys[together, :, : self.end], values[together, :, : self.end]
 
 

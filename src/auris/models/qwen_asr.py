@@ -38,14 +38,16 @@ class Prompted(nn.Module):
         """As `embed`, of audio embeddings [N, hidden] that the projector has already made."""
         tokens = torch.tensor(ids, device=self.decoder.embed.weight.device)
         embedded: Tensor = self.decoder.embed(tokens)
-        slots = tokens == self.audio_token_id
+        # Found on the host, which would have to wait for the device otherwise.
+        slots = [slot for slot, token in enumerate(ids) if token == self.audio_token_id]
         given = 0 if audio is None else len(audio)
-        if int(slots.sum()) != given:
-            raise ValueError(f"the prompt has {int(slots.sum())} audio slots for {given} states")
+        if len(slots) != given:
+            raise ValueError(f"the prompt has {len(slots)} audio slots for {given} states")
         if audio is not None:
             # The audio is not rounded where the decoder's weights have fewer digits.
             embedded = embedded.to(torch.promote_types(embedded.dtype, audio.dtype))
-            embedded[slots] = audio.to(embedded.dtype)
+            index = torch.tensor(slots, dtype=torch.int64, device=tokens.device)
+            embedded[index] = audio.to(embedded.dtype)
         return embedded
 
 

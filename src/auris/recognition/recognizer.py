@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from auris.audio.features import log_mel
@@ -139,7 +140,8 @@ def encode_together(
     samples: Sequence[Samples],
     timings: Sequence[dict[str, float]],
 ) -> list[Tensor]:
-    """Encoder output [N_i, d_model] of the float32 samples [S_i] of several chunks, in one pass.
+    """Encoder output [N_i, d_model] of the float32 samples [S_i] of several chunks, in one pass on
+    the device of the backend, features included.
 
     Args:
         timings: receive the times, one for each chunk.
@@ -147,6 +149,7 @@ def encode_together(
     features = []
     for chunk, times in zip(samples, timings, strict=True):
         with timed("mel", times):
-            features.append(log_mel(chunk, config.frontend, config.encoder.mel_bins))
+            wave = torch.as_tensor(chunk, dtype=torch.float32, device=backend.device)
+            features.append(log_mel(wave, config.frontend, config.encoder.mel_bins))
     with timed("encode", *timings):
         return backend.encode(features)
