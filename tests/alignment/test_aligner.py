@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from auris import AsrPipeline, ForcedAligner, Word
 from auris.checkpoints.export import export
@@ -56,7 +56,9 @@ class Refusing:
         """Nothing."""
         raise self.error
 
-    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+    def segment_words(
+        self, samples: Samples, segment: Segment, states: Tensor | None = None
+    ) -> list[Word]:
         """Nothing."""
         raise self.error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from auris import AsrPipeline, Diarizer, Failure, Transcript
 from auris.errors import UsageError
@@ -33,7 +34,9 @@ class EverySecond:
     def check(self, language: str | None) -> None:
         """Accept every language."""
 
-    def with_words(self, segment: Segment, samples: Samples) -> Segment:
+    def with_words(
+        self, segment: Segment, samples: Samples, states: Tensor | None = None
+    ) -> Segment:
         count = len(samples) // SAMPLE_RATE
         names = [f"w{number}" for number in range(count)]
         words = tuple(

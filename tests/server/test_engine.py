@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from torch import Tensor
 
 from auris import AsrPipeline, Transcript
 from auris.errors import DeviceError, EngineError
@@ -389,7 +390,9 @@ def test_words_are_aligned_in_the_engine_thread(qwen: AsrPipeline, engine: Engin
         def check(self, language: str | None) -> None:
             pass
 
-        def with_words(self, segment: Segment, samples: Samples) -> Segment:
+        def with_words(
+            self, segment: Segment, samples: Samples, states: Tensor | None = None
+        ) -> Segment:
             threads.append(threading.current_thread().name)
             return segment
 

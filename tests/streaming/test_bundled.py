@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from auris import AsrPipeline
+from auris.alignment import ctc
 from auris.audio.io import load
 from auris.types import SAMPLE_RATE
 from tests.streaming.live import same, stable, updates_of
@@ -66,6 +67,20 @@ def test_eight_concurrent_streams_have_the_texts_of_their_files(name: str) -> No
         updates[stream] += stream.finish()
         whole = pipeline(name).transcribe((sentences(number), SAMPLE_RATE), **cut(name))
         same(stable(updates[stream]), whole.segments, f"{name}, stream {number}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_have_the_times_of_the_file_and_are_not_encoded_again(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The own aligner of a model has what the steps of a chunk have encoded."""
+    whole = pipeline(name).transcribe(CLIP, word_timestamps=True, **cut(name))
+    monkeypatch.setattr(ctc, "encode_samples", lambda *_: pytest.fail("encoded"))
+    updates = updates_of(pipeline(name).stream(word_timestamps=True), clip(), [5000])
+    (ours,), (theirs,) = stable(updates), whole.segments
+    assert ours.words == theirs.words
+    assert ours.words
+    assert all(word.end for word in ours.words)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from torch import Tensor
+
 from auris.alignment.ctc import CtcAlignment
 from auris.alignment.forced import MarkAlignment
 from auris.audio.io import Source, load
@@ -38,8 +40,14 @@ class Alignment(Protocol):
             MissingExtra: the language's words need a package that is not installed.
         """
 
-    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
-        """Words of a segment with their times in the samples of its chunk."""
+    def segment_words(
+        self, samples: Samples, segment: Segment, states: Tensor | None = None
+    ) -> list[Word]:
+        """Words of a segment with their times in the samples of its chunk.
+
+        Args:
+            states: see `auris.recognition.requests.WordAligner`.
+        """
 
 
 class ForcedAligner:
@@ -114,11 +122,15 @@ class ForcedAligner:
         words = self.alignment.words(waveform.samples, text, name)
         return _moved(words, waveform.start)
 
-    def with_words(self, segment: Segment, samples: Samples) -> Segment:
+    def with_words(
+        self, segment: Segment, samples: Samples, states: Tensor | None = None
+    ) -> Segment:
         """A segment with its words; the words of a text that cannot be aligned have no times.
 
         Args:
             samples: float32 [S] of its chunk.
+            states: encoder output [N, d_model] of the chunk, if the model that wrote the segment
+                has computed it; None if it is not known.
 
         Raises:
             MissingExtra: the language's words need a package that is not installed.
@@ -126,7 +138,7 @@ class ForcedAligner:
         if segment.no_speech:  # Its tokens may still write a text.
             return replace(segment, words=())
         try:
-            words = self.alignment.segment_words(samples, segment)
+            words = self.alignment.segment_words(samples, segment, states)
         except (AlignmentError, LanguageError):
             spans = split_words(segment.text, segment.language)
             words = [Word(span.text, None, None) for span in spans]

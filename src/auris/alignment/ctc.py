@@ -149,25 +149,32 @@ class CtcAlignment:
     def words(self, samples: Samples, text: str, language: str | None) -> list[Word]:
         return self._align(samples, spell(self.tokenizer, text, self._language(language)))
 
-    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+    def segment_words(
+        self, samples: Samples, segment: Segment, states: Tensor | None = None
+    ) -> list[Word]:
+        states = states if self.transcribes else None
         # What the head has written itself is aligned in its own units, which need not be those
         # that its text would be cut into.
         if self.transcribes and isinstance(self.config, AutCtcConfig):
             language = self._language(segment.language)
             spelling = spell_ids(self.tokenizer, segment.tokens, language)
             if spelling is not None:
-                return self._align(samples, spelling)
-        return self.words(samples, segment.text, segment.language)
+                return self._align(samples, spelling, states)
+        language = self._language(segment.language)
+        spelling = spell(self.tokenizer, segment.text, language)
+        return self._align(samples, spelling, states)
 
     def _language(self, language: str | None) -> str | None:
         return self.config.language if isinstance(self.config, AutCtcConfig) else language
 
-    def _align(self, samples: Samples, spelling: Spelling) -> list[Word]:
+    def _align(
+        self, samples: Samples, spelling: Spelling, states: Tensor | None = None
+    ) -> list[Word]:
         if not spelling.ids:
             return [Word(word, None, None) for word in spelling.words]
         classes = sorted(set(spelling.ids))
         columns = {unit: column for column, unit in enumerate(classes)}
-        frames = self._score(samples, [*classes, self.blank])
+        frames = self._score(samples, [*classes, self.blank], states)
         check_scores([float(frames.logprobs.sum())])
         path = forced(frames.logprobs, [columns[unit] for unit in spelling.ids], len(classes))
         if path is None:
@@ -178,11 +185,16 @@ class CtcAlignment:
             )
         return _words(spelling, path, frames)
 
-    def _score(self, samples: Samples, classes: Sequence[int]) -> _Frames:
-        """Scores of some classes; the recording is cut into chunks as for transcription."""
+    def _score(self, samples: Samples, classes: Sequence[int], states: Tensor | None) -> _Frames:
+        """Scores of some classes; the recording is cut into chunks as for transcription.
+
+        Args:
+            states: of the encoder for all samples, used where these are one chunk.
+        """
         logprobs, begins, ends = [], [], []
         for chunk in split([samples]):
-            states = encode_samples(self.backend, self.config, chunk.samples)
+            if states is None or len(chunk.samples) < len(samples):
+                states = encode_samples(self.backend, self.config, chunk.samples)
             (logits,) = self.backend.ctc_logits([states])
             logprobs.append(logits.log_softmax(-1)[:, list(classes)].cpu())
             start, seconds = chunk.start / SAMPLE_RATE, len(chunk.samples) / SAMPLE_RATE

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 import numpy as np
+from torch import Tensor
 
 from auris.backends.base import MarkBackend
 from auris.config import AlignerConfig
@@ -130,7 +131,9 @@ class MarkAlignment:
         words = [span.text for span in split_words(self.tokenizer.normalized(text), language)]
         return self._align(samples, words)
 
-    def segment_words(self, samples: Samples, segment: Segment) -> list[Word]:
+    def segment_words(
+        self, samples: Samples, segment: Segment, states: Tensor | None = None
+    ) -> list[Word]:
         return self.words(samples, segment.text, segment.language)
 
     def marks(self, samples: Samples, words: Sequence[str]) -> Marks:

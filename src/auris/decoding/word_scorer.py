@@ -74,6 +74,7 @@ class WordScorer:
         self._parts: dict[tuple[bytes, int], tuple[tuple[str, ...], bytes]] = {}
         self._states: dict[tuple[History, str, bytes], _WordState] = {}
         self._words: dict[tuple[History, str], tuple[float, History]] = {}
+        self._begun: dict[tuple[bytes, bool], dict[int, int]] = {}
 
     def start(self) -> State:
         if len(self._states) > MOST_STATES:
@@ -102,8 +103,11 @@ class WordScorer:
             return [math.inf] * len(tokens)
         # A longer beginning of a word is not more probable, nor is the word itself.
         bonus, inside = max(self._word_bonus, 0.0), state.letters != ""
-        parts = [self._parts_of(state.pending, token)[0] for token in tokens]
-        return [bonus * _words_begun(own, inside) for own in parts]
+        begun = self._begun.setdefault((state.pending, inside), {})
+        for token in tokens:
+            if token not in begun:
+                begun[token] = _words_begun(self._parts_of(state.pending, token)[0], inside)
+        return [bonus * begun[token] for token in tokens]
 
     def end(self, state: State) -> float:
         assert isinstance(state, _WordState)

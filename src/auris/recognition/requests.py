@@ -26,8 +26,15 @@ class WordAligner(Protocol):
     def check(self, language: str | None) -> None:
         """Raise LanguageError or UnsupportedOption for a language that it does not know."""
 
-    def with_words(self, segment: Segment, samples: Samples) -> Segment:
-        """The segment with its words, aligned with the float32 samples [S] of its chunk."""
+    def with_words(
+        self, segment: Segment, samples: Samples, states: Tensor | None = None
+    ) -> Segment:
+        """The segment with its words, aligned with the float32 samples [S] of its chunk.
+
+        Args:
+            states: encoder output [N, d_model] of the chunk by the model that wrote the segment;
+                None if it is not known. An aligner of the same model need not compute it again.
+        """
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class SegmentWriter:
         options = request.options
         if options.aligner is not None and (options.align_partial or not partial):
             with timed("align", timings):
-                segment = options.aligner.with_words(segment, request.chunk.samples)
+                states = None if request.encoded is None else request.encoded.states
+                segment = options.aligner.with_words(segment, request.chunk.samples, states)
         if options.clean:
             text = clean(segment.text, options.clean, segment.language)
             segment = replace(segment, text=text)
