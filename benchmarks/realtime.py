@@ -4,8 +4,8 @@ Each stream sends recordings one after the other, in blocks of 100 ms, each bloc
 been spoken. A word is spoken at its end, which an aligner finds afterwards. From then the following
 times are measured:
 
-- delay: to the first event with text of that audio, which is provisional text for at least as much
-  audio, or the final text with the word. Provisional text may change later.
+- delay: to the first event with text of that audio, which is provisional text that begins before
+  the word and covers it, or the final text with the word. Provisional text may change later.
 - final_word: to the first event after which the text so far has the word at its final position.
 - stable: to the delta with the word.
 """
@@ -38,30 +38,31 @@ class StreamText:
     """The text of one stream as a client sees it, and when each part came."""
 
     items: dict[str, str] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
     history: list[tuple[float, list[str]]] = field(default_factory=list)
     stable: list[tuple[float, int]] = field(default_factory=list)
-    provisional: list[tuple[float, float]] = field(default_factory=list)
+    provisional: list[tuple[float, float, float]] = field(default_factory=list)
     refused: list[Any] = field(default_factory=list)
 
     def add(self, event: dict[str, Any], now: float) -> None:
         """Add an event."""
-        kind, item, text = event["type"], event.get("item_id", ""), ""
-        if kind.endswith(".delta"):
-            self.items[item] = self.items.get(item, "") + event["delta"]
-        elif kind == "auris.provisional":
-            text = event["text"]
-            self.provisional.append((now, event["end_ms"] / 1000))
-        elif kind == "error" or kind.endswith(".failed"):
+        kind, item = event["type"], event.get("item_id", "")
+        if item:  # In the order of their first events, which is that of the audio.
+            self.items.setdefault(item, "")
+        if kind == "error" or kind.endswith(".failed"):
             self.refused.append(event["error"])
             return
+        if kind.endswith(".delta"):
+            self.items[item] += event["delta"]
+            self.partial[item] = ""
+        elif kind == "auris.provisional":
+            self.partial[item] = event["text"]
+            self.provisional.append((now, event["start_ms"] / 1000, event["end_ms"] / 1000))
         else:
             return
-        final = " ".join(self.items.values())
-        if not text:
-            self.stable.append((now, len(final.split())))
-        before = self.items.get(item)
-        words = (final + ("" if before else " ") + text).split()
-        self.history.append((now, words))
+        self.stable.append((now, len(self.text.split())))
+        shown = (text + self.partial.get(one, "") for one, text in self.items.items())
+        self.history.append((now, " ".join(shown).split()))
 
     @property
     def text(self) -> str:
@@ -69,8 +70,9 @@ class StreamText:
         return " ".join(self.items.values())
 
     def first_provisional(self, end: float) -> float:
-        """When provisional text came for audio up to this second."""
-        return next((now for now, until in self.provisional if until >= end), math.inf)
+        """When provisional text came for the audio at this second."""
+        covering = (now for now, since, until in self.provisional if since < end <= until)
+        return next(covering, math.inf)
 
     def first_shown(self) -> list[float | None]:
         """When each word of the text first came at its final position."""

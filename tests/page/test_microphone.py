@@ -194,3 +194,57 @@ def test_settled_words_behind_a_cut_stay_shown(opened: OpenPage) -> None:
             ["one", " two three four"],
             ["one two three four", ""],
         ]
+
+
+TWO_ITEMS = """async () => {
+  const module = (name) => import(new URL(name, document.querySelector('script[src]').src));
+  const [{ Session }, transcript] = [await module('live.js'), await module('transcript.js')];
+  const shown = [];
+  const session = new Session({model: 'tiny', words: true}, (one) => {
+    const before = transcript.current();
+    transcript.add(one.text.slice(before.length));
+    transcript.guess(one.settled, one.guess);
+    const written = (name) => document.getElementById(name).textContent;
+    shown.push([written('stable'), written('settled'), written('provisional'),
+                one.words.map(({word}) => word).join(' ')]);
+  }, () => {});
+  await session.open;
+  session.end();
+  shown.length = 0;
+  const [delta, done] = ['delta', 'completed'].map(
+    (kind) => `conversation.item.input_audio_transcription.${kind}`);
+  const words = (text) => text.trim().split(' ').map((word) => ({word, start_ms: 0, end_ms: 9}));
+  const guess = (item_id, text) =>
+    session.take({type: 'auris.provisional', item_id, text, words: words(text)});
+  session.take({type: 'input_audio_buffer.committed', item_id: 'a'});
+  guess('b', 'four');
+  guess('a', 'one two');
+  session.take({type: delta, item_id: 'a', delta: 'one'});
+  guess('a', ' two');
+  guess('b', 'four five');
+  session.take({type: 'auris.final', item_id: 'a', text: 'one two', carried: ''});
+  session.take({type: done, item_id: 'a', transcript: 'one two'});
+  session.take({type: delta, item_id: 'b', delta: 'four'});
+  guess('b', ' five');
+  session.take({type: done, item_id: 'b', transcript: 'four five'});
+  transcript.clear();
+  return shown;
+}"""
+
+
+def test_two_items_may_have_text_that_is_not_final(opened: OpenPage) -> None:
+    """The partial text of the later one stands behind all text of the earlier one."""
+    with opened() as shown:
+        assert shown.ready().evaluate(TWO_ITEMS) == [
+            ["", "", "", ""],
+            ["", "", "four", "four"],
+            ["", "", "one two four", "one two four"],
+            ["", "one", " four", "one two four"],
+            ["", "one", " two four", "two four"],
+            ["", "one", " two four five", "two four five"],
+            ["one two", "", " four five", "two four five"],
+            ["one two", "", " four five", "four five"],
+            ["one two", " four", "", "four five"],
+            ["one two", " four", " five", "five"],
+            ["one two four five", "", "", ""],
+        ]

@@ -257,8 +257,8 @@ class Rounds:
         monkeypatch.setattr(self.pool._incremental, "decode", decoded)
         monkeypatch.setattr(SearchQueue, "step", searched)
 
-    def stream(self) -> StreamSession:
-        options = {**given("qwen"), "chunk_seconds": 30.0, "end_at_pauses": False}
+    def stream(self, **more: Any) -> StreamSession:
+        options = {**given("qwen"), "chunk_seconds": 30.0, "end_at_pauses": False, **more}
         return self._pipeline.stream(pool=self.pool, settle_seconds=0, **options)
 
     def searched(self) -> StreamSession:
@@ -309,6 +309,20 @@ def test_streams_without_text_go_before_searches_that_are_not_owed_much(
     rounds.pool.work_round()
     assert rounds.done == expected
     assert silent.has_text
+
+
+def test_streams_that_show_no_partial_text_wait_for_searches(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(pipelines["qwen"], monkeypatch, 0.2)
+    rounds.searched()
+    rounds.pool.work_round()
+    quiet = rounds.stream(partial_text=False)
+    quiet.push(tone_speech(0.6, 2))
+    quiet.push_end()
+    rounds.pool.work_round()
+    rounds.pool.work_round()
+    assert rounds.done == [1, 0, 1]
 
 
 def test_a_pool_is_driven_until_there_is_nothing_to_do(pipelines: dict[str, AsrPipeline]) -> None:

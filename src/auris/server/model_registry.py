@@ -19,6 +19,7 @@ from auris.recognition.load import Loaded, load_model, make_recognizer, with_ada
 from auris.recognition.options import SearchOptions
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
+from auris.server.realtime.order import AT_ONCE
 from auris.server.settings import Settings
 from auris.server.speakers import SharedDiarizer
 from auris.server.transcription_request import TranscriptionRequest
@@ -150,7 +151,8 @@ class ServedModel:
         name = loaded.model.name
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Callers need not know where it is.
-        pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
+        streams = AT_ONCE * settings.most_realtime_sessions
+        pool = StreamPool(loaded.recognizer, streams, engine.between)
         chosen = settings.vad_model, settings.beam_size, settings.hotwords
         since = int(time.time())
         return cls(name, engine, pipelines, pool, aligner, since, values, diarizer, *chosen)

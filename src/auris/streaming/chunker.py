@@ -48,7 +48,8 @@ class StreamChunker:
         check_number("--step-seconds", step_seconds, SHORTEST_STEP, LONGEST_STEP)
         self._step = round(float(step_seconds) * SAMPLE_RATE)
         self.skips_late = skip_late
-        self._growing = growing
+        self.growing = growing
+        """Whether chunks that may still grow are returned."""
         self._inbox: deque[Samples] = deque()  # Written by the feeding thread.
         self._waiting: Samples = np.zeros(0, np.float32)
         self._certain: deque[Chunk] = deque()
@@ -100,7 +101,7 @@ class StreamChunker:
                 return PendingChunk(self._certain.popleft(), ends=True)
             if self._step_due:
                 self._step_due = False
-                if self.late or not self._growing:
+                if self.late or not self.growing:
                     continue
                 growing = self._cutter.unfixed()
                 if growing is not None:

@@ -234,7 +234,10 @@ class StreamSession:
 
     @property
     def has_text(self) -> bool:
-        """Whether text of the open chunk, or of the one that is searched, was shown."""
+        """Whether text of the open chunk, or of the one that is searched, was shown, or none is to
+        be shown."""
+        if not self.chunker.growing:
+            return True
         shown = (self._partial, self._awaited_partial)
         return any(partial is not None and partial.segment.text for partial in shown)
 
