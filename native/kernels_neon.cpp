@@ -23,10 +23,13 @@ namespace neon {
 constexpr char kName[] = "neon";
 constexpr int kBytes = 16, kOffset = 0, kTileRows = 4, kStepBlock = 8;
 constexpr bool kInPlace = false;
-constexpr int kFloatRows = 1, kFloatColumns = 2, kFloatSums = 24, kDepth = 0;
-constexpr int kScoreQueries = 4, kMixSums = 16;
+constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 24, kDepth = 0;
+constexpr int kScoreQueries = 4, kMixSums = 4;
 typedef int32x4_t Sums;
 typedef int8x16_t Weights;
+#define AURIS_PARTS
+typedef float Part __attribute__((vector_size(16)));
+typedef float PartInMemory __attribute__((vector_size(16), aligned(4), may_alias));
 
 #define PRIMITIVE static inline __attribute__((always_inline))
 
@@ -47,27 +50,57 @@ PRIMITIVE int32_t total(Sums sums) { return vaddvq_s32(sums); }
 PRIMITIVE void totals(Sums a, Sums b, Sums c, Sums d, int32_t* out) {
   vst1q_s32(out, vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d)));
 }
+PRIMITIVE Part fma(Part a, Part b, Part c) {
+  return (Part)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+PRIMITIVE Part held(Part x) { return x; }
+PRIMITIVE v16 whole(const Part* parts) {
+  v16 all;
+  __builtin_memcpy(&all, parts, sizeof all);
+  return all;
+}
 PRIMITIVE v16 fma(v16 a, v16 b, v16 c) {
-  float32x4_t x[4], y[4], z[4];
+  Part x[4], y[4], z[4];
   __builtin_memcpy(x, &a, sizeof a);
   __builtin_memcpy(y, &b, sizeof b);
   __builtin_memcpy(z, &c, sizeof c);
-  for (int i = 0; i < 4; ++i) z[i] = vfmaq_f32(z[i], x[i], y[i]);
-  __builtin_memcpy(&c, z, sizeof c);
-  return c;
+  for (int i = 0; i < 4; ++i) z[i] = fma(x[i], y[i], z[i]);
+  return whole(z);
 }
 
+PRIMITIVE Part part_of_bfloat16(const uint16_t* p) {
+  return (Part)vshll_n_u16(vld1_u16(p), 16);
+}
+PRIMITIVE Part part_of_half(const uint16_t* p) {
+  return (Part)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
 PRIMITIVE v16 from_half(const uint16_t* p) {
-  float32x4_t x[4];
-  for (int i = 0; i < 4; ++i) x[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
-  v16 all;
-  __builtin_memcpy(&all, x, sizeof all);
-  return all;
+  Part x[4];
+  for (int i = 0; i < 4; ++i) x[i] = part_of_half(p + 4 * i);
+  return whole(x);
 }
 PRIMITIVE void to_half(v16 x, uint16_t* p) {
   float32x4_t parts[4];
   __builtin_memcpy(parts, &x, sizeof x);
   for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(parts[i])));
+}
+
+// The same order of sums as that of lanes.inc.
+PRIMITIVE float32x4_t folded(Part a, Part b) {
+  const float32x4_t x = (float32x4_t)a, y = (float32x4_t)b;
+  return vcombine_f32(vadd_f32(vget_low_f32(x), vget_high_f32(x)),
+                      vadd_f32(vget_low_f32(y), vget_high_f32(y)));
+}
+PRIMITIVE void sum_four(v16 a, v16 b, v16 c, v16 d, float* out) {
+  Part x[4][4];
+  float32x4_t all[4];
+  __builtin_memcpy(x[0], &a, sizeof a);
+  __builtin_memcpy(x[1], &b, sizeof b);
+  __builtin_memcpy(x[2], &c, sizeof c);
+  __builtin_memcpy(x[3], &d, sizeof d);
+  for (int i = 0; i < 4; ++i)
+    all[i] = vpaddq_f32(folded(x[0][i], x[1][i]), folded(x[2][i], x[3][i]));
+  vst1q_f32(out, vaddq_f32(vaddq_f32(all[0], all[2]), vaddq_f32(all[1], all[3])));
 }
 
 #include "expand.inc"
