@@ -115,9 +115,10 @@ constexpr int kAhead = 8192;
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }
 
-// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked.
+// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked, or
+// kSomeRows of activations as 16-bit numbers.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  return (kRowBlock + 16) * padded(matrix.columns);
+  return (kRowBlock + 2 * kSomeRows) * padded(matrix.columns);
 }
 
 // Whether the numbers of a matrix are in floating point.

@@ -21,7 +21,7 @@ namespace {
 namespace avx2 {
 
 constexpr char kName[] = "avx2";
-constexpr int kBytes = 32, kOffset = 0, kTileRows = 6, kStepBlock = kRowBlock;
+constexpr int kBytes = 32, kOffset = 0, kTileRows = 6, kStepBlock = 16;
 constexpr bool kInPlace = true;
 constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 12, kDepth = 1024;
 constexpr int kScoreQueries = 2, kMixSums = 4;
@@ -160,17 +160,14 @@ PRIMITIVE Sums half_dots(Sums sums, const uint8_t* halves, const int8_t* x) {
   return _mm256_add_epi32(sums, _mm256_madd_epi16(all, _mm256_set1_epi16(1)));
 }
 
-// What steps make of the codes: the weights of each code, and two words that are the step.
+// What steps make of the codes.
 struct Steps {
   int8_t weights[256][16];
-  int16_t words[256][2];
 
-  constexpr Steps() : weights(), words() {
-    for (int step = 0; step < 256; ++step) {
+  constexpr Steps() : weights() {
+    for (int step = 0; step < 256; ++step)
       for (int code = 0; code < 16; ++code)
         weights[step][code] = static_cast<int8_t>((code - 8) * step);
-      words[step][0] = words[step][1] = static_cast<int16_t>(step);
-    }
   }
 };
 constexpr Steps kSteps;
@@ -192,24 +189,38 @@ PRIMITIVE void expand(const uint8_t* codes, const uint8_t* steps, int columns, i
 }
 
 // Steps multiply pairs of products, which fit into 16 bits. Codes are multiplied as they are stored,
-// plus 8; what that adds is taken off for whole groups.
-PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int columns, int group,
-                           const int8_t* x, const int16_t* group_sums) {
-  __m256i sums[2] = {zero(), zero()}, eighths = zero();
-  const int shift = __builtin_ctz(group);
-  for (int k = 0; k < columns; k += 128) {
-    __builtin_prefetch(codes + k / 2 + kAhead);
+// plus 8; what that adds is taken off for whole groups. `Some` holds the steps of 128 columns.
+template <typename Some>
+PRIMITIVE Sums stepped_sums(const uint8_t* codes, const uint8_t* steps, int columns,
+                            const int8_t* x) {
+  constexpr int kEach = 4 / sizeof(Some);  // Parts of 32 columns that share a step.
+  __m256i sums[2] = {zero(), zero()}, place[4];
+  for (int i = 0; i < 4; ++i)
+    place[i] = _mm256_set1_epi16(static_cast<int16_t>(0x8000 | (i / kEach)));
+  for (const int8_t* end = x + columns; x < end; codes += 64, steps += sizeof(Some), x += 128) {
+    __builtin_prefetch(codes + kAhead);
     __m256i halves[4];
-    split(codes + k / 2, halves);
+    split(codes, halves);
+    Some some;
+    __builtin_memcpy(&some, steps, sizeof some);
+    const __m256i all = _mm256_set1_epi32(some);
     for (int i = 0; i < 4; ++i) {
       const __m256i pairs = _mm256_maddubs_epi16(
-          halves[i], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + k) + i));
-      int32_t both;
-      __builtin_memcpy(&both, kSteps.words[steps[(k + 32 * i) >> shift]], sizeof both);
-      const __m256i words = _mm256_set1_epi32(both);
+          halves[i], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i));
+      const __m256i words = _mm256_shuffle_epi8(all, place[i]);
       sums[i % 2] = _mm256_add_epi32(sums[i % 2], _mm256_madd_epi16(pairs, words));
     }
   }
+  return plus(sums[0], sums[1]);
+}
+
+PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int columns, int group,
+                           const int8_t* x, const int16_t* group_sums) {
+  const Sums sums = group == 32   ? stepped_sums<uint32_t>(codes, steps, columns, x)
+                    : group == 64 ? stepped_sums<uint16_t>(codes, steps, columns, x)
+                                  : stepped_sums<uint8_t>(codes, steps, columns, x);
+  __m256i eighths = zero();
+  const int shift = __builtin_ctz(group);
   const int groups = columns >> shift;
   int g = 0;
   for (; g + 16 <= groups; g += 16) {
@@ -222,7 +233,7 @@ PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int colum
   int32_t rest = 0;
   for (; g < groups; ++g) rest += steps[g] * group_sums[g];
   eighths = _mm256_add_epi32(eighths, _mm256_setr_epi32(rest, 0, 0, 0, 0, 0, 0, 0));
-  return _mm256_sub_epi32(plus(sums[0], sums[1]), _mm256_slli_epi32(eighths, 3));
+  return _mm256_sub_epi32(sums, _mm256_slli_epi32(eighths, 3));
 }
 
 #include "kernels.inc"

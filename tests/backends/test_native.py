@@ -92,14 +92,15 @@ def test_products_equal_pytorch_bit_for_bit(
     "packing", [Packing("int8"), Packing("int8", halves=True), Packing("int4", 64)]
 )
 def test_many_outputs_equal_pytorch_bit_for_bit(packing: Packing, threads: int) -> None:
-    """Threads take several blocks at a time, and fetch the next one; the last block is a part."""
+    """Threads take several blocks at a time, and fetch the next one; the last block is a part. Few
+    rows are prepared for the first block and kept for the others."""
     generator = torch.Generator().manual_seed(0)
     packed = pack(torch.randn(32 * 40 + 5, 130, generator=generator), packing)
     whole = integers(packed["weight"], packed.get("steps"), packed.get("lower"))
     matrix, before = native.Matrix(width=130, **packed), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for rows in (17, 31):
+        for rows in (7, 16, 17, 31):
             x = torch.randn(rows, 130, generator=generator)
             codes, scales = quantize_rows(x)
             padded = torch.nn.functional.pad(codes, (0, whole.shape[1] - 130))
