@@ -6,7 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 AGENTS := .venv-agents
-PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
+# Python compiles the modules that are imported; compiling all that is installed takes a minute.
+PIP := $(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt
 
 .PHONY: demo test coverage docs agents chromium clean
 

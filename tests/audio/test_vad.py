@@ -64,7 +64,7 @@ def test_decisions_do_not_depend_on_block_sizes(
     assert len(again) == -(-len(samples) // BLOCK)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(parts, sizes, st.floats(1.0, 6.0))
 def test_cuts_and_silences_do_not_depend_on_block_sizes(
     plan: list[tuple[str, float]], sizes: list[int], target: float

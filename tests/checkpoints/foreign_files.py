@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import gguf
@@ -64,12 +65,17 @@ def random_blocks(weight: np.ndarray, kind: Kind) -> np.ndarray:
     return blocks.reshape(rows, -1)
 
 
+@cache
+def encoder_names() -> gguf.TensorNameMap:
+    """Names of tensors in files of encoders; the package takes long to make the map."""
+    return gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 64)
+
+
 def gguf_name(name: str) -> str:
     """The name of a tensor of the published layout in a GGUF file."""
     name = name.removeprefix("thinker.")
     if name.startswith("audio_tower."):
-        names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, 64)
-        found = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        found = encoder_names().get_name(name, try_suffixes=(".weight", ".bias"))
         assert found is not None, name
         return found
     if name == "lm_head.weight":

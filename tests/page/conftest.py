@@ -130,6 +130,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     settings = Settings(
         models=("tiny", "tiny-ctc"),
         device="cpu",
+        lm="none",
         batch_size=4,
         chunk_seconds=5.0,
         most_upload_bytes=2 << 20,

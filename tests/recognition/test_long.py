@@ -127,7 +127,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, channels: Any, 
 
 def test_different_channels_do_not_delay_each_other(tmp_path: Path) -> None:
     """One channel is silent for long, while the other is full of words."""
-    voice = np.concatenate([spoken(list(range(1, 41)), [0.5])] * 8)
+    voice = np.concatenate([spoken(list(range(1, 41)), [0.5])] * 4)
     both = np.stack([voice, np.zeros_like(voice)])
     reading = AudioChunker(5.0, channels="split", vad=True)
     given = [chunk.start / RATE for chunk in reading.chunks((both, RATE))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -44,13 +46,24 @@ class Live:
             )
 
 
+class _Program(uvicorn.Server):
+    """Ends connections that are still open when it ends, such as one that a browser opened in
+    advance; the loop would end before them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in self.server_state.connections:
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+
 @contextmanager
 def running(settings: Settings, **options: Any) -> Iterator[Live]:
     """A server with these settings, and options of uvicorn."""
     server = Server.load(settings)
     given = {"timeout_graceful_shutdown": 20, **CONNECTIONS, **options}
     config = uvicorn.Config(create_app(server), port=0, log_config=None, access_log=False, **given)
-    program = uvicorn.Server(config)
+    program = _Program(config)
     thread = threading.Thread(target=program.run, daemon=True)
     thread.start()
     while not program.started:

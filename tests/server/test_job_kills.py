@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from auris.server.settings import Settings
 from auris.server.transcription_request import TranscriptionRequest
 from tests.server.live import until
-from tests.server.test_job_resume import undisturbed, with_silences
+from tests.server.test_job_resume import BEFORE, undisturbed, with_silences
 from tests.server.test_program import POSIX, SERVE, Program, serving
 
 KILLS = int(os.environ.get("AURIS_TEST_KILLS", "3"))
@@ -148,9 +147,7 @@ class _Kills:
             kind = self.open_jobs[job]
             key = (number, kind)
             if key not in self.expected:
-                settings = replace(
-                    Settings(models=("tiny",), device="cpu", batch_size=1), **OPTIONS[number]
-                )
+                settings = replace(BEFORE, **OPTIONS[number])
                 place = self.folder / f"undisturbed-{number}-{kind}"
                 self.expected[key], _ = undisturbed(place, settings, REQUEST[kind], with_silences())
             answers = json.loads((self.folder / "state" / "results" / job).read_bytes())

@@ -26,7 +26,7 @@ from auris.server.transcription_request import TranscriptionRequest
 from tests.audio.media import encode, pcm
 from tests.server.live import EXAMPLE, Live, running, speech, until
 
-BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1)
+BEFORE = Settings(models=("tiny",), device="cpu", batch_size=1, lm="none")
 REQUEST = TranscriptionRequest(model="tiny", response_format="verbose_json")
 
 

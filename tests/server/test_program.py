@@ -30,6 +30,7 @@ from tests.server.malformed import form, request
 from tests.server.talk import spoken, talk
 
 SERVE = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
+SERVE += ["--lm", "none"]  # A search takes twice as long; other tests have it.
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 
 
