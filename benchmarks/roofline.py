@@ -130,8 +130,10 @@ class Machine:
 
     def seconds(self, work: Work, dtype: str) -> float:
         """Least time of some work in a compute dtype; a dtype without products of its own here is
-        compared with the best rate there is."""
-        rate = self.gflops.get("int8" if dtype == "int4" else dtype, max(self.gflops.values()))
+        compared with the best rate there is, one whose products torch emulates with float32."""
+        best = max(self.gflops.values())
+        rate = self.gflops.get("int8" if dtype == "int4" else dtype, best)
+        rate = max(rate, self.gflops.get("float32", best))
         return max(work.flops / rate, work.bytes / self.gb_per_second) / 1e9
 
     def to_dict(self) -> dict[str, Any]:

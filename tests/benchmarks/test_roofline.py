@@ -69,6 +69,9 @@ def test_a_limit_is_the_maximum_of_memory_and_compute_time(machine: Machine) -> 
     assert machine.seconds(Work(1e9, 1e9), "float32") == 0.1
     assert machine.seconds(Work(4e9, 0.0), "int4") == 0.01
     assert machine.seconds(Work(4e9, 0.0), "bfloat16") == 0.01
+    machine.gflops = {"float32": 100.0, "bfloat16": 1.0, "int8": 2.0}
+    for emulated in ("bfloat16", "int8", "int4"):
+        assert machine.seconds(Work(1e9, 0.0), emulated) == 0.01
     machine.measure(1)  # Only a better rate counts.
     assert machine.gb_per_second >= 10.0
     assert machine.to_dict()["threads"] == torch.get_num_threads()
