@@ -15,7 +15,7 @@ from auris.checkpoints.validation import check_language, check_vocabulary
 from auris.config import AutConfig, AutCtcConfig
 from auris.decoding.ctc import blank_logprob, greedy
 from auris.decoding.ctc_beam import beam_search
-from auris.decoding.scoring import WeightedScorer, text_score
+from auris.decoding.phrase_placing import PhrasePlacer
 from auris.errors import UnsupportedOption
 from auris.recognition.fallback import FallbackResult, check_scores
 from auris.recognition.language_model import WeightedLanguageModel
@@ -38,9 +38,6 @@ PASS_SECONDS = 40.0
 
 SCORED_BEAM_SIZE = 16
 """Least size of a beam with scores from outside the model, which costs little here."""
-
-HOTWORD_WEIGHT = 0.2
-"""Weight of hotwords in a prefix beam search, where they compete with all other texts."""
 
 
 class CtcRecognizer:
@@ -132,13 +129,10 @@ class CtcRecognizer:
         else:
             size = max(options.beam_size, SCORED_BEAM_SIZE if scorer is not None else 1)
             path = beam_search(logits, blank, size, scorer)
-        hotwords = self.scorers.hotwords_of_units(options, logits)
-        if hotwords is not None:
-            # Only a text with a hotword is taken from the search with hotwords.
-            parts = [(hotwords, HOTWORD_WEIGHT), *([] if scorer is None else [(scorer, 1.0)])]
-            size = max(options.beam_size, SCORED_BEAM_SIZE)
-            other = beam_search(logits, blank, size, WeightedScorer(parts))
-            path = other if text_score(hotwords, other.ids) > 0 else path
+        phrases = self.scorers.placed_phrases(options, logits)
+        if phrases:
+            placer = PhrasePlacer(logits, blank, self.tokenizer.bytes, scorer)
+            path = placer.write(path, phrases)
         return DecodeResult(request, path.ids, path.logprobs, "stop", blank_logprob(logits, blank))
 
     def _segment(

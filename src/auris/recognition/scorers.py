@@ -13,8 +13,9 @@ from torch import Tensor
 
 from auris.checkpoints.lm_weights import CTC_WEIGHT, LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
-from auris.decoding.hotwords import BYTE_BONUS, Hotwords, LocatedHotwords
-from auris.decoding.phrase_spotting import PhraseSpotter, Spot, UnitTable
+from auris.decoding.hotwords import BYTE_BONUS, Hotwords, LocatedHotwords, spellings
+from auris.decoding.phrase_placing import PlacedPhrase
+from auris.decoding.phrase_spotting import SHORT_LIST, PhraseSpotter, Spot, UnitTable
 from auris.decoding.scoring import (
     HotwordsAfter,
     HotwordScorer,
@@ -43,6 +44,10 @@ model has above the latter: rare names need a large raise, and common words hard
 
 SPOTTED_MARGIN = -14.0
 """Their least margin, see `Hotwords`."""
+
+PLACED_BONUS, LEAST_PLACED_BONUS, PLACED_PRIOR = 1.4, -7.0, 2.5
+"""What a phrase adds to the log-probability of a text of a CTC head for each of its bytes and as a
+whole, and how much the logarithm of the length of a longer list counts against it."""
 
 
 class TextScorers:
@@ -89,6 +94,14 @@ class TextScorers:
         listed = self._list_of(options.hotwords)
         return listed.all if ctc_logits is None else listed.spotted(ctc_logits)
 
+    def placed_phrases(self, options: DecodeOptions, ctc_logits: Tensor) -> list[PlacedPhrase]:
+        """The hotwords that may be said, for the text of a CTC head; the best ones first.
+
+        Args:
+            ctc_logits: scores [N, units + 1] of the head, blank last.
+        """
+        return self._list_of(options.hotwords).placed(ctc_logits) if options.hotwords else []
+
     def hotwords_of_reply(
         self, options: DecodeOptions, ctc_logits: Tensor | None
     ) -> HotwordScorer | None:
@@ -129,7 +142,7 @@ class TextScorers:
         if self.lm is None:
             return math.inf
         scorer = WordScorer(self.lm.model, self._tokenizer.bytes)
-        return -text_score(scorer, self._tokenizer.encode(phrase))
+        return -text_score(scorer, written(self._tokenizer, phrase))
 
     def _list_of(self, phrases: tuple[str, ...]) -> _HotwordList:
         known = self._hotwords.pop(phrases, None)
@@ -139,6 +152,17 @@ class TextScorers:
         if len(self._hotwords) > MOST_LISTS:
             self._hotwords.popitem(last=False)
         return known
+
+
+def written(tokenizer: Tokenizer, phrase: str) -> list[int]:
+    """The ids of a phrase in the first of its spellings that the vocabulary can write; one of lower
+    case only has no capital letters."""
+    given = tokenizer.encode(phrase)
+    for ids in (given, *map(tokenizer.encode, spellings(phrase))):
+        text = b"".join(map(tokenizer.bytes, ids)).decode(errors="replace").strip()
+        if text.lower() == phrase.lower():
+            return ids
+    return given
 
 
 class _HotwordList:
@@ -159,6 +183,7 @@ class _HotwordList:
         rarity: Callable[[str], float],
     ) -> None:
         self._phrases = [tokenizer.normalized(phrase) for phrase in phrases]
+        self._tokenizer = tokenizer
         self._token_bytes = tokenizer.bytes
         self._unit_tables = unit_tables
         self._rarity = cache(rarity)
@@ -171,18 +196,40 @@ class _HotwordList:
 
     def spotted(self, ctc_logits: Tensor) -> LocatedHotwords | None:
         """Those that may be said; None if there are none."""
+        spots = self._spots(ctc_logits)
+        if not spots:
+            return None
+        weights = {phrase: self._weight(phrase, spot) for phrase, spot in spots.items()}
+        hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
+        return LocatedHotwords(hotwords, {phrase: spot.locations for phrase, spot in spots.items()})
+
+    def placed(self, ctc_logits: Tensor) -> list[PlacedPhrase]:
+        """Those that may be said, for the text of a CTC head; the best ones first."""
+        spots = self._spots(ctc_logits)
+        ordered = sorted(spots, key=lambda one: spots[one].score / spots[one].length, reverse=True)
+        return [
+            PlacedPhrase(
+                tuple(written(self._tokenizer, phrase)),
+                spots[phrase].locations,
+                self._placed_bonus(phrase, spots[phrase]),
+            )
+            for phrase in ordered
+        ]
+
+    def _spots(self, ctc_logits: Tensor) -> dict[str, Spot]:
         units = ctc_logits.shape[-1] - 1
         spotter = self._spotters.get(units)
         if spotter is None:
             table = self._unit_tables.get(units) or UnitTable(self._token_bytes, units)
             self._unit_tables[units] = table
             spotter = self._spotters[units] = PhraseSpotter(self._phrases, table)
-        spots = spotter.find(ctc_logits.float().log_softmax(-1).cpu().numpy())
-        if not spots:
-            return None
-        weights = {phrase: self._weight(phrase, spot) for phrase, spot in spots.items()}
-        hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
-        return LocatedHotwords(hotwords, {phrase: spot.locations for phrase, spot in spots.items()})
+        return spotter.find(ctc_logits.float().log_softmax(-1).cpu().numpy())
+
+    def _placed_bonus(self, phrase: str, spot: Spot) -> float:
+        """What a phrase adds to the text of a CTC head."""
+        bonus = PLACED_BONUS * spot.length + LEAST_PLACED_BONUS
+        bonus -= PLACED_PRIOR * math.log(max(len(self._phrases) / SHORT_LIST, 1.0))
+        return min(bonus, RARITY_SHARE * (self._rarity(phrase) - EXPECTED_RARITY))
 
     def _weight(self, phrase: str, spot: Spot) -> float:
         """The weight of the bonus of a phrase that may be said."""
