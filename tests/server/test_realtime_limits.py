@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +10,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from auris.server.settings import Settings
-from tests.server.live import EXAMPLE_TEXT, Live, running, until
-from tests.server.talk import DONE, PATH, Talk, spoken, talk
+from tests.server.live import Live, running, until
+from tests.server.talk import PATH, Talk, spoken, talk
 
 KEY = "a-key-of-some-length"
 
@@ -132,24 +131,3 @@ def _flood(socket: ClientConnection) -> None:
     """A message that is too long; the client may see the close before or after it is sent."""
     socket.send("x" * ((16 << 20) + 1))
     socket.recv(timeout=60)
-
-
-def test_every_session_has_room_for_the_next_item(
-    small: Live, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Sessions at the limit, each with an item that is not over and one behind it."""
-    headers = {"Authorization": f"Bearer {KEY}"}
-    pool = small.server.serving.default.pool
-    opened = [talk(small.url, additional_headers=headers) for _ in range(2)]
-    sessions = [one.__enter__() for one in opened]
-    with monkeypatch.context() as patch:
-        patch.setattr(pool, "work_round", lambda: time.sleep(0.005) or True)
-        for session in sessions * 2:
-            session.append(spoken())
-            session.send("input_audio_buffer.commit")
-        until(lambda: len(pool._sessions) == 4)
-    for session in sessions:
-        events = [session.until(DONE)[-1] for _ in range(2)]
-        assert [event["transcript"] for event in events] == [EXAMPLE_TEXT] * 2
-    for one in opened:
-        one.__exit__(None, None, None)

@@ -19,7 +19,6 @@ from auris.recognition.load import Loaded, load_model, make_recognizer, with_ada
 from auris.recognition.options import SearchOptions
 from auris.server.engine import Engine, EngineBatch, Priority
 from auris.server.errors import ApiError
-from auris.server.realtime.order import AT_ONCE
 from auris.server.settings import Settings
 from auris.server.speakers import SharedDiarizer
 from auris.server.transcription_request import TranscriptionRequest
@@ -151,8 +150,7 @@ class ServedModel:
         name = loaded.model.name
         if loaded.model.origin == "directory":
             name = Path(name).resolve().name  # Callers need not know where it is.
-        streams = AT_ONCE * settings.most_realtime_sessions
-        pool = StreamPool(loaded.recognizer, streams, engine.between)
+        pool = StreamPool(loaded.recognizer, settings.most_realtime_sessions, engine.between)
         chosen = settings.vad_model, settings.beam_size, settings.hotwords
         since = int(time.time())
         return cls(name, engine, pipelines, pool, aligner, since, values, diarizer, *chosen)

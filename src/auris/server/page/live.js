@@ -171,20 +171,17 @@ export class Session {
 
   update() {
     const items = [...this.items.values()];
-    const parts = { text: "", settled: "", guess: "" };
-    // Two items may have text that is not final: the later one then has a guess only.
-    for (const item of items) {
-      // An item begins without a space.
-      let between = Object.values(parts).some(Boolean) ? " " : "";
-      for (const kind of Object.keys(parts)) {
-        if (!item[kind]) continue;
-        parts[kind] += (/^\s/.test(item[kind]) ? "" : between) + item[kind];
-        between = "";
-      }
-    }
+    const text = items.map((item) => item.text).filter(Boolean).join(" ");
+    let settled = items.map((item) => item.settled).join("");
+    let guess = items.map((item) => item.guess).join("");
+    // An item begins without a space.
+    if (text && /^\S/.test(settled)) settled = ` ${settled}`;
+    else if (text && !settled && /^\S/.test(guess)) guess = ` ${guess}`;
     this.shown({
-      ...parts,
+      text,
       spoken: this.requested.speakers ? items.flatMap((item) => item.spoken) : null,
+      settled,
+      guess,
       words: items.flatMap((item) => [...item.words, ...item.guessed]),
     });
   }

@@ -18,9 +18,7 @@ from auris.server.engine import Priority
 from auris.server.errors import as_api_error
 from auris.server.model_registry import ServedModel
 from auris.server.realtime.config import FINAL, LOGPROBS, PROVISIONAL, SPEAKERS, WORDS, Session
-from auris.server.realtime.deferred import DeferredText
 from auris.server.realtime.messages import identifier, server_event
-from auris.server.realtime.order import QueuePosition
 from auris.server.realtime.speakers import SessionSpeakers, in_milliseconds
 from auris.server.responses import language_codes, text_logprobs, tokens_used
 from auris.streaming.session import StreamSession, StreamUpdate
@@ -43,8 +41,7 @@ class Item:
         newer: the shape of the events.
         start: its first sample, in seconds of the session's audio.
         send: sends events, with none of others between them.
-        done: called with the seconds of audio whose text was sent, or that was dropped.
-        position: in the order of the session. Until it is the first one, only partial text is sent.
+        done: called with the seconds of audio that were recognized, or dropped.
         speakers: of the session; None where they are not told apart.
     """
 
@@ -54,7 +51,6 @@ class Item:
     start: float
     send: Callable[..., Awaitable[None]]
     done: Callable[[float], None]
-    position: QueuePosition
     speakers: SessionSpeakers | None = None
     id: str = field(default_factory=lambda: identifier("item"))
     finished: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,10 +62,6 @@ class Item:
     _done_samples: int = 0
     _segments: list[Segment] = field(default_factory=list)
     _text: str = ""
-    _deferred: DeferredText = field(default_factory=DeferredText)
-
-    def __post_init__(self) -> None:
-        self.position.notify = self._changed.set
 
     @property
     def seconds(self) -> float:
@@ -90,29 +82,22 @@ class Item:
     async def transcribe(self) -> None:
         """Recognize the item to its end; a failure is an event."""
         try:
-            try:
-                await self._recognize()
-            except Exception as error:  # The client gets an event, whatever failed.
-                last = await self._failed(error)
-            else:
-                last = self._completed()
-            if not self._dropped:
-                await self.position.first.wait()
-                await self.send(*self._released(), last)
+            await self._recognize()
+        except Exception as error:  # The client gets an event, whatever failed.
+            if not isinstance(error, AurisError):
+                _LOG.exception("an item failed")
+            while not self._ended:
+                await self._changed.wait()
+                self._take()
+                self._count(self.samples)
+            last = self._event("failed", error=as_api_error(error).body()["error"])
+        else:
+            last = self._completed()
         finally:
             self.done((self.samples - self._done_samples) / self.settings.format.rate)
             self.finished.set()
-        self.position.leave()
-
-    async def _failed(self, error: Exception) -> Event:
-        """The event of a failure, when the rest of the audio was taken."""
-        if not isinstance(error, AurisError):
-            _LOG.exception("an item failed")
-        while not self._ended:
-            await self._changed.wait()
-            self._take()
-            self._count(self.samples)
-        return self._event("failed", error=as_api_error(error).body()["error"])
+        if not self._dropped:
+            await self.send(last)
 
     def _take(self) -> Pcm:
         """The audio since the last call, [S]."""
@@ -121,13 +106,11 @@ class Item:
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
 
     def _count(self, samples: int) -> None:
-        """Count the audio whose text was sent, or that was dropped, in samples of the item."""
+        """Count the audio that is recognized, in samples of the item."""
         self.done((samples - self._done_samples) / self.settings.format.rate)
         self._done_samples = samples
 
     async def _recognize(self) -> None:
-        if self.speakers is not None:  # They are told apart by all audio before.
-            await self.position.first.wait()
         if self._dropped:
             return
         opened: Future[StreamSession] = Future()
@@ -193,12 +176,10 @@ class Item:
             self._changed.clear()
             # Read before the updates: what is done meanwhile gives another notice.
             behind, covered = stream.behind, stream.seconds
-            first = self.position.first.is_set()
-            updates = stream.updates()
-            await self.send(*(self._sent(updates) if first else self._defer(updates)))
-            if first:
-                covered_samples = int(covered * self.settings.format.rate)
-                self._count(min(covered_samples, pushed) if behind else pushed)
+            events = [e for update in stream.updates() for e in self._update_events(update)]
+            await self.send(*events)
+            covered_samples = int(covered * self.settings.format.rate)
+            self._count(min(covered_samples, pushed) if behind else pushed)
 
     async def _in_engine(self, job: Callable[[], None]) -> None:
         await asyncio.wrap_future(self.served.engine.between(job))
@@ -221,51 +202,27 @@ class Item:
             fields["languages"] = language_codes(names)
         return self._event("completed", **fields)
 
-    def _sent(self, updates: list[StreamUpdate]) -> list[Event]:
-        """The events of an item whose text is sent as it comes."""
-        events = self._released()
-        for update in updates:
-            events += self._settled_events(update)
-            if not update.final:
-                events += self._partial_events(update.partial, update.segment)
-        return events
-
-    def _defer(self, updates: list[StreamUpdate]) -> list[Event]:
-        """The events of an item while one before it is not over: all of its text is partial."""
-        for update in updates:
-            self._deferred.add(update, self._settled_events(update))
-        return self._partial_events(*self._deferred.shown()) if updates else []
-
-    def _released(self) -> list[Event]:
-        """The events that were deferred, and the partial text behind them."""
-        deferred, self._deferred = self._deferred, DeferredText()
-        events, newest = deferred.events, deferred.newest
-        if not events or newest is None or newest.final:
-            return events
-        return events + self._partial_events(newest.partial, newest.segment)
-
-    def _partial_events(self, text: str, segment: Segment) -> list[Event]:
-        if PROVISIONAL not in self.settings.include:
-            return []
-        return [self._event(PROVISIONAL, text=text, **self._times(segment), **self._words(segment))]
-
-    def _settled_events(self, update: StreamUpdate) -> Iterator[Event]:
+    def _update_events(self, update: StreamUpdate) -> Iterator[Event]:
         segment, include = update.segment, self.settings.include
+        times = {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
+        words = {"words": self._words(segment)} if WORDS in include else {}
         if update.delta:
             logprobs = self._logprobs([segment]) if update.final else {}
             yield self._event("delta", delta=update.delta, **logprobs)
         if not update.final:
             if update.delta:
                 yield from self._speaker_events(update)
+            if PROVISIONAL in include:
+                yield self._event(PROVISIONAL, text=update.partial, **times, **words)
             return
         self._segments.append(segment)
         text = join_texts([self._text, segment.text])[len(self._text) :]
         self._text += text
         if FINAL in include:
             settled = {"revised": update.revised, "carried": update.carried}
-            yield self._event(FINAL, text=text, **settled, **self._times(segment))
-        if text and WORDS in include:
-            yield self._event(WORDS, **self._words(segment))
+            yield self._event(FINAL, text=text, **settled, **times)
+        if text and words:
+            yield self._event(WORDS, **words)
         yield from self._speaker_events(update)
 
     def _speaker_events(self, update: StreamUpdate) -> Iterator[Event]:
@@ -278,18 +235,11 @@ class Item:
             return {}
         return {"logprobs": text_logprobs(segments, self.served.engine.recognizer)}
 
-    def _times(self, segment: Segment) -> Event:
-        return {"start_ms": self._ms(segment.start), "end_ms": self._ms(segment.end)}
-
-    def _words(self, segment: Segment) -> Event:
-        """The field of words, where they are requested."""
-        if WORDS not in self.settings.include:
-            return {}
-        words = [
+    def _words(self, segment: Segment) -> list[Event]:
+        return [
             {"word": word.text, "start_ms": self._ms(word.start), "end_ms": self._ms(word.end)}
             for word in segment.words or ()
         ]
-        return {"words": words}
 
     def _ms(self, seconds: float | None) -> int | None:
         """A time in the item as one in the session."""

@@ -12,7 +12,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from auris.server.errors import ApiError, busy, unsupported
 from auris.server.middleware import note_reason
-from auris.server.realtime.order import AT_ONCE
 from auris.server.realtime.session import RealtimeSession
 from auris.server.state import Server, ServerDep
 
@@ -81,7 +80,7 @@ async def _run(socket: WebSocket, session: RealtimeSession, idle: float) -> None
     """A session from its beginning to the end of the connection."""
     tasks = {
         asyncio.create_task(_read(socket, session, idle)),
-        *(asyncio.create_task(session.transcribe()) for _ in range(AT_ONCE)),
+        asyncio.create_task(session.transcribe()),
     }
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -28,7 +28,6 @@ from auris.server.realtime.messages import (
     json_object,
     server_event,
 )
-from auris.server.realtime.order import SendingOrder
 from auris.server.realtime.speakers import SessionSpeakers
 from auris.server.realtime.turns import SpeechAudio, SpeechStarted, SpeechStopped, TurnCutter
 from auris.server.state import Server
@@ -36,7 +35,7 @@ from auris.server.state import Server
 Pcm = NDArray[np.int16]
 
 BACKLOG_SECONDS = 120.0
-"""Audio of a session that may wait until its text is sent; beyond it nothing is read."""
+"""Audio of a session that may wait to be recognized; beyond it nothing is read."""
 
 LEAST_COMMITTED = 0.1
 """Seconds of the shortest item that a client can commit."""
@@ -55,7 +54,6 @@ class RealtimeSession:
         self._settings = Session.of_model(name)
         self._sending = asyncio.Lock()
         self._jobs: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._order = SendingOrder()
         self._speakers: SessionSpeakers | None = None
         self._open: Item | None = None
         self._last_id: str | None = None
@@ -70,7 +68,7 @@ class RealtimeSession:
         await self._send_session("created")
 
     async def transcribe(self) -> None:
-        """Recognize items. `AT_ONCE` of these run at a time; to be cancelled at the end."""
+        """Recognize the items, one after the other; to be cancelled at the end."""
         while True:
             await (await self._jobs.get())()
 
@@ -203,7 +201,6 @@ class RealtimeSession:
             self._seconds(sample),
             self._send,
             self._recognized,
-            self._order.join(),
             self._speakers if SPEAKERS in self._settings.include else None,
         )
         self._jobs.put_nowait(self._open.transcribe)
@@ -245,13 +242,9 @@ class RealtimeSession:
                 code="invalid_value",
             )
 
-        position = self._order.join()
-
         async def correct() -> None:
-            await position.first.wait()
             items = await asyncio.to_thread(speakers.corrected)
             await self._send(server_event(CORRECTED_SPEAKERS, items=items))
-            position.leave()
 
         self._jobs.put_nowait(correct)
 
