@@ -51,9 +51,8 @@ class StreamText:
             self.items.setdefault(item, "")
         if kind == "error" or kind.endswith(".failed"):
             self.refused.append(event["error"])
-            return
-        if kind.endswith(".delta"):
-            self.items[item] += event["delta"]
+        if kind.endswith((".delta", ".completed", ".failed")):
+            self.items[item] += event.get("delta", "")
             self.partial[item] = ""
         elif kind == "auris.provisional":
             self.partial[item] = event["text"]

@@ -29,8 +29,8 @@ def found(
 ) -> float | None:
     """Where a chunk ends, in seconds, fed in blocks."""
     finder = PauseFinder(TARGET, vad_model, first)
-    for first in range(0, len(samples), block):
-        finder.add(samples[first : first + block])
+    for begin in range(0, len(samples), block):
+        finder.add(samples[begin : begin + block])
         if (cut := finder.find()) is not None:
             return cut / SAMPLE_RATE
     return None

@@ -50,7 +50,7 @@ def test_log_mels_are_computed_on_the_device_of_the_model(config: Any) -> None:
         assert mel.shape == there.shape
 
 
-def test_no_pass_waits_for_the_device() -> None:
+def test_no_pass_reads_numbers_from_the_device() -> None:
     backend = TorchBackend(tiny_model(CONFIG).to("meta"))
     cache = backend.new_cache(3, 8)
     rows = backend.admit(cache, 3)
@@ -62,7 +62,7 @@ def test_no_pass_waits_for_the_device() -> None:
     assert cache.lengths == [12, 17]
 
 
-def test_no_static_pass_waits_for_the_device() -> None:
+def test_no_static_pass_reads_numbers_from_the_device() -> None:
     backend = TorchBackend(tiny_model(CONFIG).to("meta"), static=True)
     step = backend.static_step(2, 3, 10, TextRules((5,), (20, 20)))
     assert step is not None

@@ -39,8 +39,13 @@ def placed(
     return path.ids
 
 
-def phrase(bonus: float, *locations: Location, units: tuple[int, ...] = (X, Y)) -> PlacedPhrase:
-    return PlacedPhrase(units, locations, bonus)
+def phrase(
+    bonus: float,
+    *locations: Location,
+    units: tuple[int, ...] = (X, Y),
+    inner: tuple[int, ...] = (),
+) -> PlacedPhrase:
+    return PlacedPhrase(units, inner or units, locations, bonus)
 
 
 FIRST = Location(0, 2, frozenset())
@@ -73,6 +78,14 @@ def test_a_phrase_that_is_written_already_is_not_written_again() -> None:
 def test_a_phrase_may_stand_where_the_text_has_no_word() -> None:
     logits = frames({A: 0.0}, {B: 0.0}, {BLANK: 0.0, X: -3.0})
     assert placed(logits, phrase(4.0, Location(2, 3, frozenset()), units=(X,))) == (A, B, X)
+
+
+def test_a_phrase_behind_other_words_has_units_of_its_own() -> None:
+    logits = frames({A: 0.0}, {B: 0.0}, {C: 0.0, X: -1.0, Y: -1.0})
+    last = phrase(3.0, Location(2, 3, frozenset()), units=(Y,), inner=(X,))
+    assert placed(logits, last) == (A, B, X)
+    first = phrase(3.0, Location(0, 1, frozenset()), units=(Y,), inner=(X,))
+    assert placed(frames({C: 0.0, X: -1.0, Y: -1.0}), first) == (Y,)
 
 
 def test_a_word_begins_without_a_space_where_a_script_has_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_every_option_is_in_it_or_affects_only_speed(qwen: AsrPipeline) -> None:
     speed = {"threads", "local_files_only", "copy", "revision"}
     names = LoadOptions.__annotations__.keys() - speed - {"attention_window"}
     assert {*names, "window_frames"} <= model_values(qwen).keys()
+
+
+def test_the_first_pause_counts_where_chunks_end_at_pauses(qwen: AsrPipeline) -> None:
+    defaults = replace(qwen.defaults, pause_seconds=0.5)
+    other = AsrPipeline.over(qwen.recognizer, qwen.model, qwen.backend, defaults)
+    assert _of(other) == _of(qwen)
+    assert _of(other, end_at_pauses=True) != _of(qwen, end_at_pauses=True)
 
 
 def test_explicit_defaults_and_speed_options_do_not_change_it(qwen: AsrPipeline) -> None:

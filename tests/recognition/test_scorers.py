@@ -14,7 +14,13 @@ from auris.checkpoints.lm_weights import LmWeights
 from auris.decoding.scoring import text_score
 from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.requests import DecodeOptions
-from auris.recognition.scorers import EXPECTED_RARITY, RARITY_SHARE, TextScorers, written
+from auris.recognition.scorers import (
+    EXPECTED_RARITY,
+    RARITY_SHARE,
+    TextScorers,
+    written,
+    written_inside,
+)
 from auris.text.tokenizer import Tokenizer
 from tests.decoding.texts import small_model
 from tests.tiny_models import tiny_tokenizer
@@ -37,9 +43,9 @@ def frames_that_say(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
 def bonus_of(phrase: str, lm: WeightedLanguageModel | None) -> float:
     """What a text has more with a hotword that is said."""
     tokenizer = tiny_tokenizer()
-    options = DecodeOptions(hotwords=(phrase,), beam_size=4)
+    options = DecodeOptions("English", hotwords=(phrase,), beam_size=4)
     scorers = TextScorers(tokenizer, lm)
-    hotwords = scorers.hotwords_of_units(options, frames_that_say(tokenizer, [phrase]))
+    hotwords = scorers.hotwords_of_reply(options, frames_that_say(tokenizer, [phrase]))
     assert hotwords is not None
     return text_score(hotwords, tokenizer.encode(phrase))
 
@@ -69,6 +75,12 @@ def test_a_vocabulary_without_capitals_writes_a_name_in_lower_case() -> None:
     assert written(tokenizer, "Qvzk") == tokenizer.encode("qvzk")
     capitals = tiny_tokenizer()
     assert written(capitals, "Qvzk") == capitals.encode("Qvzk")
+
+
+def test_behind_other_words_a_phrase_begins_with_a_space() -> None:
+    marked, plain = lower_case_tokenizer(), tiny_tokenizer()
+    assert written_inside(marked, written(marked, "qvzk")) == marked.encode("qvzk")
+    assert written_inside(plain, written(plain, "Qvzk")) == plain.encode(" Qvzk")
 
 
 def placed_bonus(phrases: list[str], lm: WeightedLanguageModel | None = None) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auris import AsrPipeline
+from auris import AsrPipeline, ForcedAligner
 from auris.alignment import ctc
 from auris.audio.io import load
-from auris.types import SAMPLE_RATE
+from auris.types import SAMPLE_RATE, Word
 from tests.streaming.live import same, stable, updates_of
 
 CLIP = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
@@ -69,18 +69,36 @@ def test_eight_concurrent_streams_have_the_texts_of_their_files(name: str) -> No
         same(stable(updates[stream]), whole.segments, f"{name}, stream {number}")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_words_have_the_times_of_the_file_and_are_not_encoded_again(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The own aligner of a model has what the steps of a chunk have encoded."""
-    whole = pipeline(name).transcribe(CLIP, word_timestamps=True, **cut(name))
-    monkeypatch.setattr(ctc, "encode_samples", lambda *_: pytest.fail("encoded"))
-    updates = updates_of(pipeline(name).stream(word_timestamps=True), clip(), [5000])
+def timed(word: Word) -> tuple[str, float | None, float | None]:
+    return word.text, word.start, word.end
+
+
+def words_like_the_file(name: str, of_stream: dict[str, Any], **options: Any) -> None:
+    """A stream and a file have the same times of words."""
+    options = {"word_timestamps": True, **options}
+    whole = pipeline(name).transcribe(CLIP, **options, **cut(name))
+    with pytest.MonkeyPatch.context() as patched:
+        if "aligner" not in options:
+            patched.setattr(ctc, "encode_samples", lambda *_: pytest.fail("encoded"))
+        updates = updates_of(pipeline(name).stream(**options, **of_stream), clip(), [5000])
     (ours,), (theirs,) = stable(updates), whole.segments
-    assert ours.words == theirs.words
+    assert [timed(word) for word in ours.words] == [timed(word) for word in theirs.words]
     assert ours.words
     assert all(word.end for word in ours.words)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("partial_words", [False, True])
+@pytest.mark.parametrize("options", [{}, {"beam_size": 1}], ids=str)
+def test_words_have_the_times_of_the_file_and_are_not_encoded_again(
+    name: str, partial_words: bool, options: dict[str, Any]
+) -> None:
+    """The own aligner of a model has what the steps of a chunk have encoded."""
+    words_like_the_file(name, {"partial_words": partial_words}, **options)
+
+
+def test_another_aligner_does_not_use_the_encoder_states_of_the_model() -> None:
+    words_like_the_file("tiny", {}, aligner=ForcedAligner.from_pretrained("tiny-ctc"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,12 +28,14 @@ class PlacedPhrase:
     """A phrase that may be written.
 
     Attributes:
-        units: that write it, at least one.
+        units: that write it at the beginning of a text, at least one.
+        inner_units: that write it behind other words.
         locations: where it may be, in units of the best path of the frames.
         bonus: what it adds to the log-probability of a text.
     """
 
     units: tuple[int, ...]
+    inner_units: tuple[int, ...]
     locations: tuple[Location, ...]
     bonus: float
 
@@ -55,7 +57,8 @@ class PhrasePlacer:
         token_bytes: TokenBytes,
         scorer: TokenScorer | None = None,
     ) -> None:
-        self._logprobs = logits.float().log_softmax(-1)
+        logits = logits.float().cpu()
+        self._logprobs = logits.log_softmax(-1)
         self._blank = blank
         self._token_bytes = token_bytes
         self._scorer = WeightedScorer(()) if scorer is None else scorer
@@ -85,7 +88,7 @@ class PhrasePlacer:
         """The best text with the phrase at a location; None if it is not better."""
         texts = [
             text
-            for text in self._proposals(path, phrase.units, location)
+            for text in self._proposals(path, phrase, location)
             if frames_needed(text) <= len(self._logprobs)
         ]
         if not texts:
@@ -99,7 +102,7 @@ class PhrasePlacer:
         return path if texts[best] == path.ids else forced(self._logprobs, texts[best], self._blank)
 
     def _proposals(
-        self, path: CtcPath, units: tuple[int, ...], location: Location
+        self, path: CtcPath, phrase: PlacedPhrase, location: Location
     ) -> list[tuple[int, ...]]:
         """The text with the phrase instead of the words at a location, and of one word more or
         fewer at each side."""
@@ -111,6 +114,7 @@ class PhrasePlacer:
         behind = sum(path.first[start] <= end for start in starts[:-1])
         texts: dict[tuple[int, ...], None] = {}
         for left in range(max(first - 1, 0), min(first + 1, last) + 1):
+            units = phrase.inner_units if left else phrase.units
             for right in range(max(behind - 1, left), min(behind + 1, last) + 1):
                 text = (*path.ids[: starts[left]], *units, *path.ids[starts[right] :])
                 texts[text] = None

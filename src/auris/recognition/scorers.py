@@ -80,20 +80,6 @@ class TextScorers:
         beam of 1, which is no search."""
         return self._words if options.beam_size > 1 else None
 
-    def hotwords_of_units(
-        self, options: DecodeOptions, ctc_logits: Tensor | None
-    ) -> HotwordScorer | None:
-        """The hotwords of a text that is nothing but text; None without any.
-
-        Args:
-            ctc_logits: scores [N, units + 1] of a CTC head, blank last, which decide what hotwords
-                may be said; None where there is no head.
-        """
-        if not options.hotwords:
-            return None
-        listed = self._list_of(options.hotwords)
-        return listed.all if ctc_logits is None else listed.spotted(ctc_logits)
-
     def placed_phrases(self, options: DecodeOptions, ctc_logits: Tensor) -> list[PlacedPhrase]:
         """The hotwords that may be said, for the text of a CTC head; the best ones first.
 
@@ -105,8 +91,16 @@ class TextScorers:
     def hotwords_of_reply(
         self, options: DecodeOptions, ctc_logits: Tensor | None
     ) -> HotwordScorer | None:
-        """The hotwords of a reply, whose text follows its language; None without any."""
-        hotwords = self.hotwords_of_units(options, ctc_logits)
+        """The hotwords of a reply, whose text follows its language; None without any.
+
+        Args:
+            ctc_logits: scores [N, units + 1] of a CTC head, blank last, which decide what hotwords
+                may be said; None where there is no head.
+        """
+        if not options.hotwords:
+            return None
+        listed = self._list_of(options.hotwords)
+        hotwords = listed.all if ctc_logits is None else listed.spotted(ctc_logits)
         if hotwords is None or options.language is not None:
             return hotwords
         return HotwordsAfter(hotwords, self._tokenizer.id(TEXT_TAG))
@@ -165,6 +159,12 @@ def written(tokenizer: Tokenizer, phrase: str) -> list[int]:
     return given
 
 
+def written_inside(tokenizer: Tokenizer, ids: list[int]) -> list[int]:
+    """The ids of the same text behind other words, which begins with a space."""
+    text = b"".join(map(tokenizer.bytes, ids)).decode(errors="replace")
+    return ids if text.startswith(" ") else tokenizer.encode(f" {text}")
+
+
 class _HotwordList:
     """A list of hotwords.
 
@@ -209,7 +209,8 @@ class _HotwordList:
         ordered = sorted(spots, key=lambda one: spots[one].score / spots[one].length, reverse=True)
         return [
             PlacedPhrase(
-                tuple(written(self._tokenizer, phrase)),
+                tuple(units := written(self._tokenizer, phrase)),
+                tuple(written_inside(self._tokenizer, units)),
                 spots[phrase].locations,
                 self._placed_bonus(phrase, spots[phrase]),
             )

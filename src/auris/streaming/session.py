@@ -299,11 +299,12 @@ class StreamSession:
             chunk = request.chunk
             self._text.end_chunk((chunk.start + len(chunk.samples)) / SAMPLE_RATE)
             return replace(step, request=replace(request, cancelled=lambda: self.over))
+        decoded = replace(result.decoded, request=request)
         if step.ends:
-            self._add_final(step, self.pool.recognizer.final(result.decoded), result.cost)
+            self._add_final(step, self.pool.recognizer.final(decoded), result.cost)
             return None
-        segment = self.pool.recognizer.partial(result.decoded)
-        self._partial = _PartialResult(step, result.decoded, segment)
+        segment = self.pool.recognizer.partial(decoded)
+        self._partial = _PartialResult(step, decoded, segment)
         self._show_partial(self._partial, result.cost)
         waits = self._text.waits and needs_search(self._options) and not self.chunker.late
         return self._early_search(step, request) if waits and self._awaited is None else None
