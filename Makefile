@@ -6,8 +6,7 @@
 PYTHON ?= python3
 VENV := .venv
 AGENTS := .venv-agents
-# Python compiles the modules that are imported; compiling all that is installed takes a minute.
-PIP := $(VENV)/bin/python -m pip install --quiet --no-compile -c constraints.txt
+PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
 .PHONY: demo test coverage docs agents chromium clean
 

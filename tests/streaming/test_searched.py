@@ -128,7 +128,7 @@ def searched_updates(updates: list[StreamUpdate]) -> list[tuple[StreamUpdate, St
     return [
         (step, update)
         for step, update in pairwise(updates)
-        if not update.final and step.seconds == update.seconds
+        if not update.final and (step.seconds, step.chunk) == (update.seconds, update.chunk)
     ]
 
 

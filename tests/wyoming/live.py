@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from auris import AsrPipeline
@@ -51,7 +51,7 @@ def running(
     try:
         yield found
     finally:
-        if thread.is_alive():
+        with suppress(RuntimeError):  # It has ended already, and its loop is closed.
             found.stop()
         thread.join(30)
         assert not thread.is_alive()
