@@ -80,17 +80,17 @@ class Shown:
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
         self.url = url
-        self.told: list[str] = []
-        self.asked: list[str] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
         page.on("console", lambda message: self._say(message.type, message.text))
-        page.on("pageerror", lambda error: self.told.append(str(error)))
-        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
         page.goto(url)
 
     def _say(self, kind: str, text: str) -> None:
         # The browser logs refused requests even if the page handles them.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
-            self.told.append(text)
+            self.errors.append(text)
 
     def offer_prompt(self, prompt: bool) -> None:
         """Reload the page with models that accept a prompt or not."""
@@ -120,8 +120,8 @@ class Shown:
 
     def clean(self) -> None:
         """There were no errors and no requests to other hosts."""
-        assert self.told == []
-        others = [url for url in self.asked if not url.startswith((self.url, "blob:"))]
+        assert self.errors == []
+        others = [url for url in self.requests if not url.startswith((self.url, "blob:"))]
         assert others == []
 
 

@@ -173,4 +173,4 @@ def test_the_page_asks_for_a_key_where_the_server_needs_one(
         page.reload()
         shown.ready()
         assert page.is_hidden("#key-form"), "the tab keeps it"
-        assert KEY not in "".join(shown.asked)
+        assert KEY not in "".join(shown.requests)

@@ -74,7 +74,7 @@ def test_a_long_recording_is_transcribed_with_progress(
             assert all(0 <= share <= 1 for share in shares)
         assert shares[-1] > 0
         assert len(_jobs(live)) == 1
-        assert any(url.endswith("/v1/jobs") for url in shown.asked)
+        assert any(url.endswith("/v1/jobs") for url in shown.requests)
         words = page.locator("#stable .part")
         assert words.all_inner_texts() == [word["word"] for word in whole["words"]]
         files = downloaded(page)
@@ -254,12 +254,12 @@ def test_a_reload_loses_neither_the_job_nor_its_result(
         page.click("#stable .time >> nth=3")
         until(lambda: page.evaluate("document.getElementById('scroller').scrollLeft") > 500)
         # The same file restores the audio, and nothing is sent again.
-        sent = len([url for url in shown.asked if url.endswith("/v1/jobs")])
+        sent = len([url for url in shown.requests if url.endswith("/v1/jobs")])
         page.set_input_files("#file", LONG)
         holds(page, "document.getElementById('audio').readyState >= 3")
         assert page.inner_text("#sound-hint") == ""
         assert page.is_visible("#again")
-        assert len([url for url in shown.asked if url.endswith("/v1/jobs")]) == sent
+        assert len([url for url in shown.requests if url.endswith("/v1/jobs")]) == sent
         assert page.evaluate(text) == whole["text"]
         # Another recording removes the job from the server.
         assert len(_jobs(live)) == 1

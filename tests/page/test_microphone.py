@@ -73,7 +73,7 @@ def test_a_denied_microphone_permission_is_reported(opened: OpenPage) -> None:
         page.wait_for_selector("#error:visible")
         assert "does not let this page hear the microphone" in page.inner_text("#error")
         assert not _speaking(page)
-        assert not any("realtime" in url for url in shown.asked)
+        assert not any("realtime" in url for url in shown.requests)
 
 
 MISSING = (
@@ -85,7 +85,7 @@ MISSING = (
 def test_a_missing_microphone_is_reported(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
-        for name, told in MISSING:
+        for name, message in MISSING:
             page.evaluate(
                 """name => navigator.mediaDevices.getUserMedia = async () => {
                   throw new DOMException('', name);
@@ -93,7 +93,7 @@ def test_a_missing_microphone_is_reported(opened: OpenPage) -> None:
                 name,
             )
             page.click("#speak")
-            holds(page, f"document.getElementById('error').textContent.includes({told!r})")
+            holds(page, f"document.getElementById('error').textContent.includes({message!r})")
             assert page.is_visible("#error")
             assert not _speaking(page)
         # Browsers hide microphones from pages of other machines without https.

@@ -64,9 +64,9 @@ def test_downloads_equal_the_responses_of_the_api(opened: OpenPage, live: Live) 
     assert set(files) == {f"talk.one.{kind}" for kind in ("srt", "vtt", "txt", "json")}
     for kind in ("srt", "vtt"):
         words = {"timestamp_granularities[]": "word"}
-        asked = live.transcribe(data, response_format=kind, language="en", **words)
-        assert files[f"talk.one.{kind}"] == asked.text
-        assert asked.text.count("-->") >= 3, "cues follow the words, so pauses part them"
+        response = live.transcribe(data, response_format=kind, language="en", **words)
+        assert files[f"talk.one.{kind}"] == response.text
+        assert response.text.count("-->") >= 3, "cues follow the words, so pauses part them"
     text = live.transcribe(data, response_format="text", language="en").text
     assert files["talk.one.txt"] == text
     whole = live.transcribe(data, response_format="verbose_json", language="en", **TIMES)
@@ -207,12 +207,12 @@ BROKEN = (
 def test_errors_are_shown_as_sentences(opened: OpenPage) -> None:
     with opened() as shown:
         page = shown.ready()
-        for name, data, told in BROKEN:
+        for name, data, expected in BROKEN:
             page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": data})
             page.wait_for_selector("#error:visible")
             message = page.inner_text("#error")
             assert message, name
-            assert told in message
+            assert expected in message
             assert "Error" not in message
             assert page.is_hidden("#progress")
             # The page continues to work, and the message disappears.

@@ -59,8 +59,12 @@ class Talk:
         self.send(kind, **fields)
         return self.next()
 
-    def update(self, include: tuple[str, ...] = (), **heard: Any) -> Event:
-        session = {"type": "transcription", "include": list(include), "audio": {"input": heard}}
+    def update(self, include: tuple[str, ...] = (), **audio_input: Any) -> Event:
+        session = {
+            "type": "transcription",
+            "include": list(include),
+            "audio": {"input": audio_input},
+        }
         return self.ask("session.update", session=session)
 
     def append(self, samples: np.ndarray, block: int = 2400) -> None:

@@ -117,11 +117,11 @@ def test_without_keys_only_local_clients_are_served(live: Live) -> None:
 def test_without_keys_an_origin_with_another_port_is_refused(live: Live, example: bytes) -> None:
     origin = {"Origin": "http://localhost:3000"}
     with live.client(**origin) as client:
-        asked = client.post(
+        response = client.post(
             "/v1/audio/transcriptions", files={"file": example}, data={"model": "tiny"}
         )
-        assert asked.status_code == client.get("/v1/models").status_code == 403
-    assert "--cors-origin" in asked.json()["error"]["message"]
+        assert response.status_code == client.get("/v1/models").status_code == 403
+    assert "--cors-origin" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -248,10 +248,10 @@ def test_logs_and_metrics_contain_no_user_content(
     with live.client() as client:
         client.get("/v1/secret/place?secret=1")
         counted = client.get("/metrics").text
-    told = caplog.text + counted
+    reported = caplog.text + counted
     assert "POST /v1/audio/transcriptions 200" in caplog.text
     for content in ("secret", "a.wav", "kitchen"):
-        assert content not in told
+        assert content not in reported
     assert 'auris_requests_total{method="POST",route="/v1/audio/transcriptions"' in counted
     assert "auris_engine_audio_seconds_total" in counted
 
@@ -277,7 +277,7 @@ def test_a_malformed_request_does_not_stop_the_server(live: Live) -> None:
 def test_only_public_addresses_are_fetched(tmp_path: Path) -> None:
     settings = Settings(models=("tiny",), device="cpu", urls=True, state_dir=str(tmp_path))
     with running(settings) as server, server.client() as client:
-        for url, told in (
+        for url, expected in (
             ("http://127.0.0.1:1/a.wav", "private"),
             ("http://localhost/a.wav", "private"),
             ("file:///etc/passwd", "http or https"),
@@ -287,7 +287,7 @@ def test_only_public_addresses_are_fetched(tmp_path: Path) -> None:
             for place in ("/v1/audio/transcriptions", "/v1/jobs"):
                 response = client.post(place, data={"model": "tiny", "url": url})
                 assert response.status_code == 400, response.text
-                assert told in response.json()["error"]["message"]
+                assert expected in response.json()["error"]["message"]
 
 
 def test_invalid_settings_are_refused() -> None:

@@ -75,7 +75,7 @@ class _Kills:
     """
 
     folder: Path
-    chance: random.Random
+    rng: random.Random
     open_jobs: dict[str, int] = field(default_factory=dict)
     expected: dict[tuple[int, int], Any] = field(default_factory=dict)
     kills: int = 0
@@ -97,7 +97,7 @@ class _Kills:
             self._take_results(number)
             if self.kills % 2:
                 self.changes += 1
-                number = (number + self.chance.randrange(1, len(OPTIONS))) % len(OPTIONS)
+                number = (number + self.rng.randrange(1, len(OPTIONS))) % len(OPTIONS)
         with serving(self.folder, *_command_line(OPTIONS[number]), command=SERVE) as server:
             for job in self.open_jobs:
                 place = f"/v1/jobs/{job}"
@@ -108,7 +108,7 @@ class _Kills:
     def _accept(self, server: Program) -> None:
         """Create jobs until there are three."""
         for _ in range(3 - len(self.open_jobs)):
-            kind = self.chance.randrange(len(FORMS))
+            kind = self.rng.randrange(len(FORMS))
             response = server.client.post(
                 "/v1/jobs",
                 files={"file": ("a.wav", with_silences())},
@@ -119,12 +119,12 @@ class _Kills:
 
     def _wait_for_the_moment(self) -> None:
         """Wait for some more stored segments, or sometimes for a moment only."""
-        if self.chance.random() < 0.25:
-            time.sleep(self.chance.uniform(0.0, 1.0))
+        if self.rng.random() < 0.25:
+            time.sleep(self.rng.uniform(0.0, 1.0))
             return
-        wanted = self._stored_segments() + self.chance.randrange(1, 8)
+        wanted = self._stored_segments() + self.rng.randrange(1, 8)
         until(lambda: self._stored_segments() >= wanted or self._succeeded(), SECONDS)
-        time.sleep(self.chance.uniform(0.0, 0.1))
+        time.sleep(self.rng.uniform(0.0, 0.1))
 
     def _stored_segments(self) -> int:
         """Number of stored segments of unfinished jobs."""

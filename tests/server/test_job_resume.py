@@ -59,21 +59,21 @@ def working(
 
 
 def _accept(
-    store: JobStore, serving: ModelRegistry, asked: TranscriptionRequest, data: bytes
+    store: JobStore, serving: ModelRegistry, request: TranscriptionRequest, data: bytes
 ) -> str:
-    digest = serving.pick(asked.model).digest
-    return store.accept("me", asked, digest, io.BytesIO(data), 10).id
+    digest = serving.pick(request.model).digest
+    return store.accept("me", request, digest, io.BytesIO(data), 10).id
 
 
 def undisturbed(
-    directory: Path, settings: Settings, asked: TranscriptionRequest, data: bytes
+    directory: Path, settings: Settings, request: TranscriptionRequest, data: bytes
 ) -> tuple[dict[str, Any], float]:
     """The answers of an uninterrupted job, and the seconds of audio that were recognized."""
     with working(directory, settings) as (store, serving, workers):
-        job = _accept(store, serving, asked, data)
+        job = _accept(store, serving, request, data)
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1}, 120)
-        return store.answers(job), serving.pick(asked.model).engine.load().audio_seconds
+        return store.answers(job), serving.pick(request.model).engine.load().audio_seconds
 
 
 def _log_probabilities(answers: dict[str, Any]) -> list[float]:
@@ -83,7 +83,7 @@ def _log_probabilities(answers: dict[str, Any]) -> list[float]:
 
 
 def _interrupted(
-    directory: Path, asked: TranscriptionRequest, data: bytes, segments: int = 5
+    directory: Path, request: TranscriptionRequest, data: bytes, segments: int = 5
 ) -> str:
     """A job with some stored segments when its server stopped."""
     with working(directory, BEFORE) as (store, serving, workers):
@@ -96,7 +96,7 @@ def _interrupted(
                 enough.set()
 
         store.add_segment = watched  # type: ignore[method-assign]
-        job = _accept(store, serving, asked, data)
+        job = _accept(store, serving, request, data)
         workers.start()
         assert enough.wait(60)
         workers.stop()
@@ -107,12 +107,12 @@ def _interrupted(
 
 
 def _check_continued(
-    directory: Path, after: Settings, asked: TranscriptionRequest, data: bytes
+    directory: Path, after: Settings, request: TranscriptionRequest, data: bytes
 ) -> None:
     """An interrupted job has the answers of an uninterrupted one with the options at its end, and
     stored segments are recognized again only if the options have changed."""
-    expected, seconds = undisturbed(directory / "undisturbed", after, asked, data)
-    job = _interrupted(directory / "state", asked, data)
+    expected, seconds = undisturbed(directory / "undisturbed", after, request, data)
+    job = _interrupted(directory / "state", request, data)
     with working(directory / "state", after) as (store, serving, workers):
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1}, 120)
@@ -173,10 +173,10 @@ def test_word_timestamps_are_resumed(tmp_path: Path) -> None:
 def test_channels_are_resumed_separately(tmp_path: Path) -> None:
     mono = load(io.BytesIO(with_silences())).samples
     data = encode(pcm(np.stack([mono, np.roll(mono, 40_000)])), 16_000, "wav", "pcm_s16le")
-    asked = TranscriptionRequest(
+    request = TranscriptionRequest(
         model="tiny", response_format="diarized_json", known_speaker_names=("Ada", "Bo")
     )
-    _check_continued(tmp_path, BEFORE, asked, data)
+    _check_continued(tmp_path, BEFORE, request, data)
 
 
 def _job(live: Live, model: str) -> str:
@@ -232,7 +232,7 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
 ) -> None:
     """A fake crash in `measured`, which decodes: the process seems to be killed by one job."""
     settings = replace(BEFORE, models=("tiny-ctc",))
-    asked = REQUEST.model_copy(update={"model": "tiny-ctc"})
+    request = REQUEST.model_copy(update={"model": "tiny-ctc"})
     crashed, ended = threading.Event(), threading.Event()
     seen: list[set[str]] = []
     runners: list[JobRunner] = []
@@ -251,8 +251,8 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
     serving.start()
     store = JobStore(tmp_path)
     try:
-        poison = _accept(store, serving, asked, b"poison")
-        healthy = [_accept(store, serving, asked, speech(1)) for _ in range(3)]
+        poison = _accept(store, serving, request, b"poison")
+        healthy = [_accept(store, serving, request, speech(1)) for _ in range(3)]
         for _ in range(10):
             crashed.clear()
             runners.append(JobRunner(store, serving, settings))

@@ -173,7 +173,7 @@ def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
         clients = [httpx.Client(base_url=running.url, timeout=60) for _ in range(64)]
         with ThreadPoolExecutor(64) as callers:
             assert all(r.is_success for r in callers.map(lambda c: c.get("/v1/models"), clients))
-        told = {client.get("/metrics").text for client in clients[:8]}
+        metrics = {client.get("/metrics").text for client in clients[:8]}
         for client in clients:
             client.close()
         log = [json.loads(line) for line in running.log().splitlines()]
@@ -181,7 +181,7 @@ def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
     assert answered.total() == 64
     assert max(answered.values()) < 52
     sample = 'auris_requests_total{method="GET",route="/v1/models",status="200"} 64.0'
-    assert all(sample in text for text in told)
+    assert all(sample in text for text in metrics)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the environment of other processes")

@@ -107,9 +107,9 @@ def test_the_duration_of_audio_follows_from_its_bytes(data: bytes, form: Any) ->
 @given(st.integers(0, 2**32), st.sampled_from([24_000, 8000]), st.floats(0.0, 1.0))
 def test_turns_do_not_depend_on_block_sizes(seed: int, rate: int, threshold: float) -> None:
     """Turns are consecutive; together they are spans of the audio."""
-    chance = np.random.default_rng(seed)
-    loud = np.repeat(chance.integers(0, 2, 12), rate // 4) * 3000 + 20
-    heard = (chance.normal(0, 1, len(loud)) * loud).astype(np.int16)
+    rng = np.random.default_rng(seed)
+    loud = np.repeat(rng.integers(0, 2, 12), rate // 4) * 3000 + 20
+    samples = (rng.normal(0, 1, len(loud)) * loud).astype(np.int16)
     found = []
     for whole in (True, False):
         cutter = TurnCutter(
@@ -119,9 +119,9 @@ def test_turns_do_not_depend_on_block_sizes(seed: int, rate: int, threshold: flo
         )
         turns: list[list[Any]] = []
         place = 0
-        while place < len(heard):
-            size = len(heard) if whole else int(chance.integers(1, 5000))
-            for one in cutter.push(heard[place : place + size]):
+        while place < len(samples):
+            size = len(samples) if whole else int(rng.integers(1, 5000))
+            for one in cutter.push(samples[place : place + size]):
                 _take(turns, one)
             place += size
         for one in cutter.end():
@@ -131,7 +131,7 @@ def test_turns_do_not_depend_on_block_sizes(seed: int, rate: int, threshold: flo
     last = 0
     for start, stop, parts in found[1]:
         assert last <= start < stop
-        assert np.array_equal(np.concatenate(parts), heard[start:stop])
+        assert np.array_equal(np.concatenate(parts), samples[start:stop])
         last = stop
 
 
@@ -144,35 +144,35 @@ def _take(turns: list[list[Any]], one: SpeechStarted | SpeechAudio | SpeechStopp
         turns[-1][1] = one.sample
 
 
-def _broken(chance: random.Random) -> str | bytes:
+def _broken(rng: random.Random) -> str | bytes:
     good = json.dumps({"type": "input_audio_buffer.append", "audio": audio(spoken()[:999])})
     makers: list[Callable[[], str | bytes]] = [
-        lambda: good[: chance.randrange(1, len(good))],
-        lambda: chance.randbytes(chance.randrange(200)),
-        lambda: json.dumps({"type": chance.choice(["", "x", "response.create", None, 7, []])}),
-        lambda: json.dumps({"type": "input_audio_buffer.append", "audio": chance.choice(WRONG)}),
+        lambda: good[: rng.randrange(1, len(good))],
+        lambda: rng.randbytes(rng.randrange(200)),
+        lambda: json.dumps({"type": rng.choice(["", "x", "response.create", None, 7, []])}),
+        lambda: json.dumps({"type": "input_audio_buffer.append", "audio": rng.choice(WRONG)}),
         lambda: json.dumps({"type": "input_audio_buffer.append"}),
         lambda: json.dumps({"type": "input_audio_buffer.commit", "now": True}),
         lambda: json.dumps({"type": "input_audio_buffer.clear", "event_id": "x" * 600}),
-        lambda: json.dumps({"type": "session.update", "session": chance.choice(WRONG)}),
+        lambda: json.dumps({"type": "session.update", "session": rng.choice(WRONG)}),
         lambda: json.dumps({"type": "transcription_session.update", "session": {"a": "\ud800"}}),
-        lambda: "[" * chance.choice([1, 100, 100_000]),
+        lambda: "[" * rng.choice([1, 100, 100_000]),
         lambda: '{"type": NaN}',
-        lambda: '{"type": ' + "9" * chance.choice([10, 10_000]) + "}",
+        lambda: '{"type": ' + "9" * rng.choice([10, 10_000]) + "}",
         lambda: "",
     ]
-    return chance.choice(makers)()
+    return rng.choice(makers)()
 
 
 WRONG: list[Any] = ["?", "AAA", "é", None, 7, [], {}, {"audio": []}, "AA=A", "A" * 100_001]
 
 
 def test_a_thousand_malformed_messages_are_answered(live: Live) -> None:
-    chance = random.Random(5)
+    rng = random.Random(5)
     with talk(live.url) as session:
         for _ in range(10):
             for _ in range(100):
-                session.socket.send(_broken(chance))
+                session.socket.send(_broken(rng))
             for _ in range(100):
                 event = session.next()
                 assert event["type"] == "error", event
@@ -182,11 +182,11 @@ def test_a_thousand_malformed_messages_are_answered(live: Live) -> None:
 
 
 def test_malformed_messages_do_not_affect_audio(live: Live) -> None:
-    chance = random.Random(6)
+    rng = random.Random(6)
     samples = spoken()
     with talk(live.url) as session:
         for first in range(0, len(samples), 4800):
-            session.socket.send(_broken(chance))
+            session.socket.send(_broken(rng))
             session.append(samples[first : first + 4800], 4800)
         session.send("input_audio_buffer.commit")
         assert session.until(DONE)[-1]["transcript"] == EXAMPLE_TEXT

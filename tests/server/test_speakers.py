@@ -274,11 +274,11 @@ def test_speakers_of_a_realtime_session_are_the_same_in_all_items(live: Live) ->
         second = session.item(samples(1, 1, 1, 0, 0, 0))
         session.send(CORRECT_SPEAKERS)
         (corrected,) = session.until(CORRECTED_SPEAKERS)
-    told = [[event for event in events if event["type"] == SPEAKERS] for events in (first, second)]
-    for events, done in zip(told, (first[-1], second[-1]), strict=True):
+    sent = [[event for event in events if event["type"] == SPEAKERS] for events in (first, second)]
+    for events, done in zip(sent, (first[-1], second[-1]), strict=True):
         final = [part for event in events if event["final"] for part in event["speakers"]]
         assert " ".join(part["text"] for part in final).split() == done["transcript"].split()
-    starts = [part["start_ms"] for events in told for part in events[-1]["speakers"]]
+    starts = [part["start_ms"] for events in sent for part in events[-1]["speakers"]]
     seconds = len(samples(0, 0, 0, 1, 1, 1)) / 24_000
     assert starts == sorted(starts)
     assert starts[-1] >= 1000 * seconds
@@ -291,7 +291,7 @@ def test_speakers_of_a_realtime_session_are_the_same_in_all_items(live: Live) ->
         for item in corrected["items"]
     ]
     assert names == [["A", "B"], ["B", "A"]]
-    live_names = {part["speaker"] for events in told for e in events for part in e["speakers"]}
+    live_names = {part["speaker"] for events in sent for e in events for part in e["speakers"]}
     assert live_names == {"A", "B"}
 
 
