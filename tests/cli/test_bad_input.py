@@ -296,3 +296,14 @@ def test_a_missing_recipe_is_a_usage_error(auris: Auris, tmp_path: Path) -> None
         for config in (tmp_path / "absent.json", tmp_path):
             done = auris("train", kind, "--config", config, "--data", tmp_path / "train.csv")
             failed(done, 2, "A recipe has to be a readable JSON file", str(config))
+
+
+def test_a_run_starts_from_a_model_that_exists(auris: Auris, tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    recipe, manifest = tmp_path / "recipe.json", tmp_path / "train.csv"
+    recipe.write_text("{}")
+    manifest.write_text("wav,text\n")
+    given = ("--config", recipe, "--data", manifest, "--out", tmp_path / "run")
+    for kind in ("ctc", "asr"):
+        done = auris("train", kind, *given, "--start", "nowhere")
+        failed(done, 1, "--start takes", "a bundled model", "'nowhere'")

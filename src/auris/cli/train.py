@@ -68,10 +68,10 @@ class RunSettings:
         bool, option("Continue the run in --out from its last checkpoint.", "--resume")
     ] = False
     start: Annotated[
-        Path | None,
+        str | None,
         option(
-            "Folder of another run, or a model directory, whose units and last weights this "
-            "run begins with. The recipe may have more layers."
+            "Folder of another run, a model directory or a bundled model, whose units and last "
+            "weights this run begins with. The recipe may have more layers."
         ),
     ] = None
     workers: Annotated[
@@ -100,6 +100,12 @@ class RunSettings:
         option("Project of Weights & Biases that receives the log, too.", default="none"),
     ] = None
 
+    def start_directory(self) -> Path | None:
+        """The directory that --start names."""
+        from auris.training.starting import trained_directory
+
+        return None if self.start is None else trained_directory(self.start, "--start")
+
     def train(
         self,
         kind: type[RecognizerRecipe],
@@ -122,7 +128,7 @@ class RunSettings:
             model,
             encoder,
             decoder,
-            self.start,
+            self.start_directory(),
             language,
             corpus or [],
         )
@@ -212,7 +218,7 @@ def asr(
     from auris.training.starting import asr_recipe_kind
 
     checkpoint = None if model is None else resolve(model).directory
-    begun = settings.folder(config) if settings.resume else settings.start
+    begun = settings.folder(config) if settings.resume else settings.start_directory()
     kind = asr_recipe_kind(checkpoint, encoder, begun)
     settings.train(kind, config, data, corpus, checkpoint, language, encoder, decoder)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.checkpoints.validation import check_vocabulary
 from auris.config import AutCtcConfig, QwenAsrConfig
@@ -22,7 +21,7 @@ from auris.text.tokenizer import Tokenizer
 from auris.training.asr import merged
 from auris.training.decoder_recipe import DecoderRecipe
 from auris.training.folder import JoinedModel
-from auris.training.starting import is_run, run_task
+from auris.training.starting import is_run, run_task, trained_directory
 
 
 @dataclass(frozen=True)
@@ -122,26 +121,13 @@ def source_directories(
 ) -> tuple[Path | None, Path | None]:
     """The directories of encoder and decoder, as of `load_parts`."""
     return (
-        None if encoder is None else _directory(encoder, "--encoder"),
-        None if decoder is None else _directory(decoder, "--decoder"),
+        None if encoder is None else trained_directory(encoder, "--encoder"),
+        None if decoder is None else trained_directory(decoder, "--decoder"),
     )
 
 
-def _directory(source: str | Path, option: str) -> Path:
-    """The directory of a run, a model or a bundled model, or TrainingError."""
-    path = Path(source)
-    directory = path if path.is_dir() else bundled_models().get(str(source))
-    if directory is None:
-        raise TrainingError(
-            f"{option} takes the folder of a run, a model directory or a bundled model",
-            f"{str(source)!r} is none of them",
-            "check the path; `auris pull` downloads a model and prints its directory",
-        )
-    return directory.resolve()
-
-
 def _load(source: str | Path, option: str) -> tuple[AutCtc | QwenAsr, Tokenizer]:
-    directory = _directory(source, option)
+    directory = trained_directory(source, option)
     if is_run(directory):
         task = run_task(directory)
         trained = task.model

@@ -22,6 +22,7 @@ from auris.checkpoints.atomic import current_directory
 from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.configs import read_generation
 from auris.checkpoints.ctc_head import CTC_HEAD, load_ctc_head
+from auris.checkpoints.hub import bundled_models
 from auris.checkpoints.inference_defaults import load_inference_defaults
 from auris.checkpoints.load import Checkpoint, Model, open_checkpoint, read_tokenizer
 from auris.checkpoints.load import load_weights as load_model
@@ -230,6 +231,23 @@ def _load(checkpoint: Checkpoint) -> tuple[Model, nn.Linear | None]:
     cpu = torch.device("cpu")
     model = load_model(checkpoint, cpu, lambda stored: torch.float32, copy=True)
     return model, load_ctc_head(checkpoint.directory, checkpoint.config, cpu, torch.float32)
+
+
+def trained_directory(source: str | Path, option: str) -> Path:
+    """The directory of a run, a model or a bundled model, which an option names.
+
+    Raises:
+        TrainingError: it is none of them.
+    """
+    path = Path(source)
+    directory = path if path.is_dir() else bundled_models().get(str(source))
+    if directory is None:
+        raise TrainingError(
+            f"{option} takes the folder of a run, a model directory or a bundled model",
+            f"{str(source)!r} is none of them",
+            "check the path; `auris pull` downloads a model and prints its directory",
+        )
+    return directory.resolve()
 
 
 def is_run(source: Path) -> bool:
