@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +175,33 @@ def test_open_audio_ends_with_an_error_when_the_server_stops(tiny: AsrPipeline) 
             return (await client.error()).code
 
         assert talk(server.uri, open_audio) == "server_stopping"
+
+
+@pytest.mark.parametrize("iterations", range(6))
+def test_a_client_that_connects_while_the_server_stops_is_disconnected(
+    tiny: AsrPipeline, iterations: int
+) -> None:
+    """The server stops some iterations of the event loop after a client has connected."""
+    connected: Future[socket.socket] = Future()
+    with running(tiny) as served:
+        host, port = served.uri.removeprefix("tcp://").split(":")
+
+        def stop_after(count: int) -> None:
+            if count:
+                served.loop.call_soon(stop_after, count - 1)
+            else:
+                served.server.stop()
+
+        def connect() -> None:
+            connected.set_result(socket.create_connection((host, int(port)), 10))
+            stop_after(iterations)
+
+        served.loop.call_soon_threadsafe(connect)
+        with connected.result(30) as client:
+            client.settimeout(30)
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+    gc.collect()  # A connection that is still open gives a warning, which is an error here.
 
 
 @pytest.mark.parametrize(

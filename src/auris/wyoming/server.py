@@ -20,6 +20,9 @@ from auris.wyoming.service import Limits, Service, WyomingModel
 MOST_CONNECTIONS = 256
 """Connections of a server; further ones are closed at once."""
 
+ACCEPT_ITERATIONS = 3
+"""Iterations of the event loop from the one that accepts a connection to the one that serves it."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -91,7 +94,7 @@ class WyomingServer:
         server = await address.listen(self._protocol)
         ready(address.shown(server))
         await self.service.stopping.wait()
-        server.close()
+        await _stop_accepting(server)
         if self._connections:
             limit = self.service.limits.stop_seconds
             _, late = await asyncio.wait(self._connections, timeout=limit)
@@ -119,6 +122,17 @@ class WyomingServer:
             task.add_done_callback(self._connections.discard)
 
         return asyncio.StreamReaderProtocol(reader, connected)
+
+
+async def _stop_accepting(server: asyncio.Server) -> None:
+    """Close the sockets of a server. asyncio loses a connection that it has accepted, and leaves
+    it open, if the server is closed before the connection has begun."""
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets:
+        loop.remove_reader(listening)
+    for _ in range(ACCEPT_ITERATIONS):
+        await asyncio.sleep(0)
+    server.close()
 
 
 def run(
