@@ -129,6 +129,28 @@ def test_a_pause_in_noise_ends_a_chunk_by_the_detector(
     assert found(noise(7.0), block, "silero") == (pytest.approx(cut, abs=0.05) if cut else None)
 
 
+def test_the_detector_hears_what_may_be_a_pause_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[int] = []
+
+    class Frames(ScriptedFrames):
+        def push(self, samples: Samples) -> list[float]:
+            heard.append(len(samples))
+            return super().push(samples)
+
+    monkeypatch.setattr(pauses, "frame_probabilities", lambda _: Frames((0.2, 9.0)))
+    samples = noise(4.0)
+    finder = pauses.PauseFinder(8 * SAMPLE_RATE, "silero")
+    for first in range(0, len(samples), 1600):
+        finder.add(samples[first : first + 1600])
+        assert finder.find() is None
+        # A pause of a short chunk, behind a quarter of its target.
+        assert bool(heard) == (first + 1600 >= 2.8 * SAMPLE_RATE)
+    # And again where the last voice that it heard is as long ago as a pause.
+    assert 2 <= len(heard) <= 3
+
+
 def in_noise(decibels: float) -> Callable[[Samples], Samples]:
     """Adds noise that much weaker than the speech."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.audio.test_vad import hiss, in_blocks, recording, sizes, tiles
@@ -144,6 +145,20 @@ def test_names_of_detectors(monkeypatch: pytest.MonkeyPatch) -> None:
         Cutter(vad_model="silero")
     monkeypatch.setattr(activity, "silero_file", lambda: Path("silero_vad.jit"))
     assert chosen_model("auto") == "silero"
+
+
+@installed
+def test_a_first_layer_that_is_no_fourier_transform_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = silero_file()
+    assert file is not None
+    stored = torch.jit.load(str(file)).state_dict()
+    stored["_model.stft.forward_basis_buffer"][5] *= 1.01
+    module = type("Module", (), {"state_dict": lambda _: stored})
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: module())
+    with pytest.raises(AudioError, match="not a Fourier transform"):
+        SileroNetwork.load.__wrapped__(SileroNetwork, file)
 
 
 def test_a_package_with_another_file_is_refused(

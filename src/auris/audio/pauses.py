@@ -71,12 +71,13 @@ class PauseFinder:
         self._sound = False
         self._frames = frame_probabilities(self._vad_model)
         self._voices: list[float] = []
+        self._unheard: list[Samples] = []  # Given to the detector when it is first asked.
         self.add(samples)
 
     def add(self, samples: Samples) -> None:
         """Take more samples of the chunk, float32 [n]."""
         if self._frames is not None:
-            self._voices += self._frames.push(samples)
+            self._unheard.append(samples)
         joined = np.concatenate((self._rest, samples))
         steps = len(joined) // STEP
         squares = np.square(joined[: steps * STEP], dtype=np.float64).reshape(steps, STEP).sum(1)
@@ -114,6 +115,12 @@ class PauseFinder:
         if self._frames is None or begin * STEP < self._shortest:
             return False
         first, last = begin * STEP // FRAME, end * STEP // FRAME
+        if max(self._voices[first:last], default=0.0) >= SILENCE:
+            return False
+        # Only now, since the detector takes less time for many frames at once.
+        if self._unheard:
+            self._voices += self._frames.push(np.concatenate(self._unheard))
+            self._unheard = []
         before, inside = self._voices[:first], self._voices[first:last]
         return max(inside) < SILENCE and max(before, default=0.0) >= VOICE
 

@@ -2,21 +2,20 @@
 
 The weights come from the file of the installed package `silero-vad` that the package itself runs.
 (Its file silero_vad_16k.safetensors has other weights.) The package is not imported, since that
-changes the number of torch's threads. The network is small: computed by numpy, frame by frame, it
-takes a few milliseconds for a second of audio, in the thread that calls it. A frame is computed
-alone, so the numbers do not depend on how many samples arrive at once.
+changes the number of torch's threads. The network is small: computed by numpy, it takes a few
+milliseconds for a second of audio, in the thread that calls it.
 
 The network is a short-time Fourier transform, four convolutions, an LSTM cell and a linear layer,
-for 16 kHz.
+for 16 kHz. All but the recurrent part is computed for several frames in one call of numpy, by
+products of each frame alone, so the numbers do not depend on how many samples arrive at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +37,17 @@ FILE = Path("data", "silero_vad.jit")
 PREFIX = "_model."
 """Beginning of the names of the weights for 16 kHz."""
 
-WINDOWS = np.arange(TRANSFORM)[:, None] + np.arange(0, FRAME + 2 * CONTEXT - TRANSFORM + 1, HOP)
-"""Where the samples of the Fourier transforms lie, [TRANSFORM, 4]."""
+POSITIONS = np.arange(0, FRAME + 2 * CONTEXT - TRANSFORM + 1, HOP)[:, None] + np.arange(TRANSFORM)
+"""Where the samples of the Fourier transforms lie in a frame, [4, TRANSFORM]."""
+
+LAST = FRAME + CONTEXT - 1
+POSITIONS = np.where(POSITIONS > LAST, 2 * LAST - POSITIONS, POSITIONS)  # Reflected behind the end.
+
+TOGETHER = 32
+"""Frames that are computed together at most."""
+
+ROWS = 64
+"""Rows of the parts in which a vector is multiplied with a matrix."""
 
 Weights = NDArray[np.float32]
 
@@ -51,59 +59,64 @@ def silero_file() -> Path | None:
     return next((path for path in (Path(f, FILE) for f in folders) if path.is_file()), None)
 
 
-@dataclass(frozen=True)
 class _Convolution:
-    """A convolution of [in, length] as one product, followed by a ReLU.
+    """A convolution of frames [n, length, in] to [n, outputs, out], with a ReLU.
 
-    Attributes:
-        weight: [out, in * taps]
-        bias: [out, 1]
-        positions: [in * taps, outputs], where its inputs lie in the flat input.
+    Args:
+        weight: [out, in, taps]
+        bias: [out]
+        length: of the frames, with their padding.
+        stride: between the first inputs of two outputs.
     """
 
-    weight: Weights
-    bias: Weights
-    positions: NDArray[np.intp]
-
-    @classmethod
-    def of(cls, weight: Weights, bias: Weights, length: int, stride: int = 1) -> _Convolution:
-        """A convolution of an input of some length, without padding."""
+    def __init__(self, weight: Weights, bias: Weights, length: int, stride: int = 1) -> None:
         outputs, inputs, taps = weight.shape
-        starts = np.arange(0, length - taps + 1, stride)
-        inside = np.arange(inputs)[:, None] * length + np.arange(taps)
-        positions = inside.reshape(-1, 1) + starts
-        return cls(weight.reshape(outputs, -1).copy(), bias[:, None], positions)
+        # Taps of a channel lie side by side, since they cancel each other: sums stay small.
+        self._weight = weight.reshape(outputs, -1).T.copy()
+        self._bias = bias.copy()
+        inside = np.arange(inputs)[:, None] + inputs * np.arange(taps)
+        starts = inputs * np.arange(0, length - taps + 1, stride)
+        self._positions = starts[:, None] + inside.reshape(-1)  # In a flat frame.
 
-    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        result: NDArray[np.float32] = self.weight @ x.ravel().take(self.positions) + self.bias
+    def __call__(self, x: Weights, out: Weights | None = None) -> Weights:
+        """The outputs, in `out` if it is given."""
+        spans = x.reshape(len(x), -1).take(self._positions, axis=1)
+        result: Weights = np.matmul(spans, self._weight, out=out)
+        result += self._bias
         return np.maximum(result, 0, out=result)
 
 
 class SileroNetwork:
-    """The weights, in the shapes of products, and one step of the network.
+    """The weights, in the shapes of products, and the network.
 
-    Products have at most 2 ** 18 multiplications and no operand that is a vector, because OpenBLAS
-    would start threads for these.
+    Products of matrices have at most 2 ** 18 multiplications and those of a matrix and a vector at
+    most 9216, because OpenBLAS would start threads for larger ones. Each is of one frame.
     """
 
     def __init__(self, weights: dict[str, Weights]) -> None:
-        basis = weights["stft.forward_basis_buffer"][:, 0]
-        half = len(basis) // 2
-        self._cosines, self._sines = basis[:half].copy(), basis[half:].copy()
+        self._window = _window(weights["stft.forward_basis_buffer"][:, 0])
         kernels = [weights[f"encoder.{number}.reparam_conv.weight"] for number in range(4)]
         biases = [weights[f"encoder.{number}.reparam_conv.bias"] for number in range(4)]
-        self._convolutions = (
-            _Convolution.of(kernels[0], biases[0], 6),
-            _Convolution.of(kernels[1], biases[1], 6, stride=2),
-            # These two see only zeros of the padding where taps are left out.
-            _Convolution.of(kernels[2][:, :, 1:], biases[2], 2),
-            _Convolution.of(kernels[3][:, :, 1:2], biases[3], 1),
-        )
-        gates = (weights["decoder.rnn.weight_ih"], weights["decoder.rnn.weight_hh"])
-        self._gates = np.concatenate(gates, axis=1).T.copy()
-        self._gates_bias = weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
-        self._last = weights["decoder.decoder.2.weight"][0, :, 0]
+        self._first = _Convolution(kernels[0], biases[0], 6)
+        self._second = _Convolution(kernels[1], biases[1], 6, stride=2)
+        # These two see only zeros of the padding where taps are left out.
+        self._third = _Convolution(kernels[2][:, :, 1:], biases[2], 2)
+        self._fourth = _Convolution(kernels[3][:, :, 1:2], biases[3], 1)
+        self._last = weights["decoder.decoder.2.weight"][0, :, 0].copy()
         self._last_bias = float(weights["decoder.decoder.2.bias"][0])
+        width = len(self._last)
+        # The sigmoid of x is (tanh(x / 2) + 1) / 2, so a tanh of all four gates is enough.
+        self._scales = np.array([0.5, 0.5, 1.0, 0.5], np.float32)[:, None].repeat(width, 1)
+        self._shifts = np.array([0.5, 0.5, 0.0, 0.5], np.float32)[:, None].repeat(width, 1)
+        scales = self._scales.reshape(-1)
+        bias = weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
+        self._gates_bias = (bias * scales).reshape(4, width)
+        self._gates: Weights = (weights["decoder.rnn.weight_ih"] * scales[:, None]).reshape(
+            -1, ROWS, width
+        )
+        self._again: Weights = (weights["decoder.rnn.weight_hh"] * scales[:, None]).reshape(
+            -1, ROWS, width
+        )
 
     @classmethod
     @lru_cache(maxsize=1)
@@ -131,42 +144,75 @@ class SileroNetwork:
         """The state before the first frame, [2, width]: hidden state and cell."""
         return np.zeros((2, len(self._last)), np.float32)
 
-    def step(self, samples: Samples, state: NDArray[np.float32]) -> float:
-        """The probability of a frame.
+    def run(self, samples: Samples, count: int, state: Weights) -> list[float]:
+        """The probabilities of successive frames.
 
         Args:
-            samples: [CONTEXT + FRAME].
+            samples: [CONTEXT + count * FRAME].
             state: after the frame before; it is changed.
         """
-        first, second, third, fourth = self._convolutions
-        x = fourth(third(second(_padded(first(_padded(self._spectrum(samples)))))))
-        width = len(self._last)
-        rows = np.zeros((2, 2 * width), np.float32)  # The second one is not used.
-        rows[0, :width], rows[0, width:] = x[:, 0], state[0]
-        gates = ((rows @ self._gates)[0] + self._gates_bias).reshape(4, width)
-        enter, keep, leave = _sigmoid(gates[0]), _sigmoid(gates[1]), _sigmoid(gates[3])
-        state[1] = keep * state[1] + enter * np.tanh(gates[2])
-        state[0] = leave * np.tanh(state[1])
-        logit = (np.maximum(state[0], 0) * self._last).sum() + self._last_bias
-        return float(_sigmoid(logit))
+        starts = FRAME * np.arange(count)
+        windows = samples.take(starts[:, None, None] + POSITIONS)
+        gates = self._inputs(self._spectra(windows))
+        hidden = np.empty((count, len(self._last)), np.float32)
+        for index in range(count):
+            self._remember(gates[index], state, hidden[index])
+        np.maximum(hidden, 0, out=hidden)
+        hidden *= self._last
+        logits = hidden.sum(1).tolist()
+        return [0.5 + 0.5 * math.tanh(0.5 * (logit + self._last_bias)) for logit in logits]
 
-    def _spectrum(self, samples: Samples) -> NDArray[np.float32]:
-        """Magnitudes, [129, 4]; behind the end the samples are reflected."""
-        padded = np.concatenate((samples, samples[-CONTEXT - 1 : -1][::-1]))
-        windows = padded.take(WINDOWS)
-        real, imaginary = self._cosines @ windows, self._sines @ windows
-        magnitudes: NDArray[np.float32] = np.sqrt(real * real + imaginary * imaginary)
-        return magnitudes
+    def _spectra(self, windows: Samples) -> Weights:
+        """Magnitudes [n, 6, bins] of the windows of frames [n, 4, TRANSFORM], with zeros around."""
+        windows *= self._window
+        parts = np.fft.rfft(windows)
+        real, imaginary = parts.real, parts.imag
+        real *= real
+        imaginary *= imaginary
+        count, rows, bins = parts.shape
+        padded = np.zeros((count, rows + 2, bins), np.float32)
+        inner = padded[:, 1:-1]
+        np.add(real, imaginary, out=inner)
+        np.sqrt(inner, out=inner)
+        return padded
+
+    def _inputs(self, spectra: Weights) -> Weights:
+        """What the gates get of each frame, [n, 4, width]."""
+        count, rows, _ = spectra.shape
+        padded = np.zeros((count, rows, len(self._last)), np.float32)
+        self._first(spectra, padded[:, 1:-1])
+        x = self._fourth(self._third(self._second(padded)))
+        gates: Weights = (self._gates @ x[:, :, :, None]).reshape(count, 4, -1)
+        gates += self._gates_bias
+        return gates
+
+    def _remember(self, gates: Weights, state: Weights, hidden: Weights) -> None:
+        """One step of the LSTM cell: changes `gates` and the state, and gives the hidden state."""
+        cell = state[1]
+        gates += (self._again @ state[0]).reshape(gates.shape)
+        np.tanh(gates, out=gates)
+        gates *= self._scales
+        gates += self._shifts
+        enter, keep, new, leave = gates
+        cell *= keep
+        enter *= new
+        cell += enter
+        np.tanh(cell, out=hidden)
+        hidden *= leave
+        state[0] = hidden
 
 
-def _padded(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    padded = np.zeros((len(x), x.shape[1] + 2), np.float32)
-    padded[:, 1:-1] = x
-    return padded
+def _window(basis: Weights) -> Weights:
+    """The window [TRANSFORM] of a transform with a basis [2 * bins, TRANSFORM].
 
-
-def _sigmoid(x: Any) -> Any:
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
+    Raises:
+        ValueError: it is not a Fourier transform.
+    """
+    window: Weights = basis[0].copy()
+    waves = np.fft.rfft(np.diag(window.astype(np.float64))).T
+    if not np.allclose(basis, np.concatenate((waves.real, waves.imag)), rtol=0, atol=1e-6):
+        raise ValueError("the first layer is not a Fourier transform")
+    return window
 
 
 class SileroFrames:
@@ -181,10 +227,11 @@ class SileroFrames:
         """Take more samples, float32 [n]; returns the probabilities of the complete frames."""
         joined = np.concatenate((self._waiting, samples))
         count = (len(joined) - CONTEXT) // FRAME
-        probabilities = [
-            self._network.step(joined[n * FRAME : (n + 1) * FRAME + CONTEXT].copy(), self._state)
-            for n in range(count)
-        ]
+        probabilities: list[float] = []
+        for first in range(0, count, TOGETHER):
+            some = min(TOGETHER, count - first)
+            part = joined[first * FRAME : (first + some) * FRAME + CONTEXT]
+            probabilities += self._network.run(part, some, self._state)
         self._waiting = joined[count * FRAME :].copy()
         return probabilities
 

@@ -20,6 +20,8 @@ IDEOGRAPHS = (
 # fmt: on
 """Ranges of the CJK ideographs, each of which is a word."""
 
+FIRST_IDEOGRAPH = min(first for first, _ in IDEOGRAPHS)
+
 UNSPACED_SCRIPTS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ")
 """How the Unicode names of letters begin in scripts with spaces between phrases only."""
 
@@ -72,7 +74,8 @@ def join_texts(texts: Iterable[str]) -> str:
 
 
 def _is_ideograph(letter: str) -> bool:
-    return any(first <= ord(letter) <= last for first, last in IDEOGRAPHS)
+    code = ord(letter)
+    return code >= FIRST_IDEOGRAPH and any(first <= code <= last for first, last in IDEOGRAPHS)
 
 
 def _is_shown(letter: str) -> bool:
