@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from auris.decoding.scoring import State, TokenScorer
+import numpy as np
+
+from auris.decoding.scoring import Scores, State, Tokens, TokenScorer
 
 
 class TableScorer:
@@ -31,8 +33,16 @@ class TableScorer:
         before = state[-1] if state else -1
         return [(self._table.get((before, token), 0.0), (*state, token)) for token in tokens]
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        return [score for score, _ in self.extend(state, tokens, [0.0] * len(tokens))]
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        ((score, after),) = self.extend(state, [token], [margin])
+        return score, after
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        rows = [
+            [self.follow(state, token, 0.0)[0] for token in own]
+            for state, own in zip(states, tokens.tolist(), strict=True)
+        ]
+        return np.array(rows)
 
     def may_add(self, state: State) -> bool:
         return True

@@ -6,18 +6,27 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auris.backends.base import Cache
 from auris.decoding.beam import BeamSearch
 from auris.decoding.loop import decode
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import Probe, ids_logprob
-from auris.decoding.scoring import State, TokenScorer, WeightedScorer, text_score
-from tests.backends.fake import RandomBackend
+from auris.decoding.scoring import (
+    Scores,
+    State,
+    Tokens,
+    TokenScorer,
+    WeightedScorer,
+    text_score,
+)
+from tests.backends.fake import FakeCache, RandomBackend
 from tests.decoding.scorers import TableScorer, state_after
 
 STOPS = (0, 1)
@@ -251,6 +260,30 @@ HOTWORDS = st.builds(
 )
 
 
+class CopyingBackend(RandomBackend):
+    """Notes how many positions of rows are copied, and how many of them were equal before."""
+
+    def __init__(self, vocab: int, seed: int) -> None:
+        super().__init__(vocab, seed)
+        self.copied: list[int] = []
+
+    def copy_tail(self, cache: Cache, source: int, row: int, start: int) -> None:
+        rows = cast(FakeCache, cache).rows
+        if start:
+            assert rows[row][:start] == rows[source][:start]
+            assert rows[row][start] != rows[source][start]
+            self.copied.append(len(rows[source]) - start)
+        super().copy_tail(cache, source, row, start)
+        assert rows[row] == rows[source]
+
+
+def test_only_what_rows_do_not_have_in_common_is_copied() -> None:
+    backend = CopyingBackend(30, 3)
+    request = Request(0, [9], 12, beam_size=4)
+    list(decode(backend, [request], STOPS))
+    assert 0 < min(backend.copied) < max(backend.copied)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 10), HOTWORDS, st.none() | SCORERS)
 def test_a_text_without_hotwords_is_that_of_a_search_without_them(
@@ -278,10 +311,11 @@ class VagueScorer(TableScorer):
         self.scored += len(tokens)
         return super().extend(state, tokens, margins)
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        return [
-            score + self.more for score, _ in super().extend(state, tokens, [0.0] * len(tokens))
-        ]
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        scored = self.scored
+        most = super().most(states, tokens) + self.more
+        self.scored = scored
+        return most
 
 
 @settings(max_examples=60, deadline=None)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -61,6 +62,17 @@ def test_candidates_together_are_scored_as_alone() -> None:
     alone = [scorer.extend(state, [token], [0.0])[0][0] for token in (1, 0)]
     assert together == alone
     assert scorer.extend(state, [], []) == []
+
+
+@given(st.integers(0, 40), st.integers(0, 99), st.lists(st.text("01", max_size=4), min_size=1))
+def test_texts_together_are_scored_as_alone(frames: int, seed: int, texts: list[str]) -> None:
+    logits = logits_of(frames, seed)
+    together, alone = (CtcPrefixScorer(logits, BLANK) for _ in range(2))
+    tokens = np.array([[1, 0]] * len(texts))
+    states = [state_after(together, [*map(int, text)]) for text in texts]
+    for most, text in zip(together.most(states, tokens).tolist(), texts, strict=True):
+        state = state_after(alone, [*map(int, text)])
+        assert most == [alone.follow(state, token, 0.0)[0] for token in (1, 0)]
 
 
 def test_long_and_certain_frames_stay_finite() -> None:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auris.decoding.hotwords import LEAST_MARGIN, Hotwords, spellings
+from auris.decoding.hotwords import LEAST_MARGIN, Hotwords, LocatedHotwords, Location, spellings
 from auris.decoding.scoring import State
+from tests.decoding.scorers import state_after
 
 PHRASES = ["Ana", "ana b", "b ana c", "a b", "ab", "你好", "好 a", "é"]
 
@@ -88,6 +89,18 @@ def test_every_token_of_a_phrase_adds_to_the_score_and_a_break_takes_it_back() -
     complete, broken = (score(hotwords, text) for text in ("an Auris.", "an Aurist."))
     assert complete > 0
     assert broken == pytest.approx(0.0)
+
+
+def test_one_token_is_scored_as_among_others() -> None:
+    hotwords = Hotwords(["ab", "Ana"], token_bytes)
+    located = LocatedHotwords(hotwords, {"ab": [Location(0, 2, frozenset({0, 1}))]})
+    tokens, margins = [*b"abA n"], [0.0, -1.0, -20.0, 0.0, -8.0]
+    for scorer in (hotwords, located):
+        for text in (b"", b"a", b"ab", b"x "):
+            state = state_after(scorer, [*text])
+            pairs = zip(tokens, margins, strict=True)
+            alone = [scorer.follow(state, *one) for one in pairs]
+            assert alone == scorer.extend(state, tokens, margins)
 
 
 def test_the_given_letter_case_has_the_largest_bonus() -> None:

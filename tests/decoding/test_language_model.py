@@ -192,7 +192,7 @@ def test_no_score_is_larger_than_the_most(
     scorer = WordScorer(model, lambda token: PARTS[token].encode(), 0.5, word_bonus)
     state, tokens = state_after(scorer, text), range(len(PARTS))
     scores = [score for score, _ in scorer.extend(state, tokens, [0.0] * len(PARTS))]
-    most = scorer.most(state, tokens)
+    (most,) = scorer.most([state], np.array([tokens])).tolist()
     for part, score, bound in zip(PARTS, scores, most, strict=True):
         assert score <= bound + 1e-9, part
     written = "".join(PARTS[one] for one in text).replace("\u0301", "")

@@ -64,6 +64,17 @@ def test_repetition_equals_its_definition(before: list[int], unit: list[int], re
     assert told == [defined(ids[: place + 1]) for place in range(len(ids))]
 
 
+def test_a_copy_goes_on_by_itself() -> None:
+    watch = Repetition()
+    unit = [1, 2] * (LOOP_TOKENS // 2)
+    for token in unit[:-1]:
+        watch.add(token)
+    copy = watch.copy()
+    assert copy.add(3) is None
+    assert watch.add(2) == 2
+    assert (watch.ids, copy.ids) == (unit, [*unit[:-1], 3])
+
+
 @given(
     st.lists(st.integers(100, 200), max_size=40),
     st.lists(st.integers(0, 99), min_size=1, max_size=LONGEST_PERIOD),

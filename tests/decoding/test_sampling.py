@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auris.decoding.sampling import Sampling, choose, ids_logprob
+from auris.decoding.sampling import Sampling, best_tokens, choose, ids_logprob, ids_logprobs
 
 GREEDY = Sampling()
 
@@ -106,3 +106,13 @@ def test_the_probability_of_several_tokens_is_their_sum(seed: int, ids: set[int]
     found = ids_logprob(logits, tuple(sorted(ids)))
     assert found <= 0.0
     assert math.exp(found) == pytest.approx(float(exact), abs=1e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 9), st.sets(st.integers(0, 499), min_size=1))
+def test_probabilities_of_texts_together_are_those_of_each_alone(
+    seed: int, rows: int, ids: set[int]
+) -> None:
+    logits = 5 * torch.randn(rows, 500, generator=torch.Generator().manual_seed(seed))
+    assert ids_logprobs(logits, tuple(ids)) == [ids_logprob(one, tuple(ids)) for one in logits]
+    best, alone = best_tokens(logits, 20), [best_tokens(one[None], 20) for one in logits]
+    assert [best.of(row) for row in range(rows)] == [one.of(0) for one in alone]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from auris.decoding.scoring import MISSING, ScorerAfter, WeightedScorer, text_score
-from tests.decoding.scorers import TableScorer
+from tests.decoding.scorers import TableScorer, state_after
 
 ONE = TableScorer({(-1, 1): 0.5, (1, 2): 2.0, (2, 9): -1.0}, {2: 4.0})
 OTHER = TableScorer({(-1, 1): 1.0, (1, 3): 8.0}, {-1: -2.0})
@@ -25,6 +26,27 @@ def test_candidates_are_scored_together_as_alone() -> None:
     alone = [both.extend(state, [token], [-float(n)])[0] for n, token in enumerate((1, 2, 3))]
     assert together == alone
     assert [score for score, _ in together] == [0.0, 2.0, 8.0]
+
+
+def test_one_candidate_is_scored_as_among_others() -> None:
+    later = ScorerAfter(WeightedScorer([(ONE, 0.5), (OTHER, 3.0)]), 7, [(1,)])
+    for text in ([], [1], [1, 7], [1, 7, 1], [2]):
+        state = state_after(later, text)
+        together = later.extend(state, [1, 2, 3, 7], [0.0, -1.0, -2.0, -3.0])
+        margins = {1: 0.0, 2: -1.0, 3: -2.0, 7: -3.0}
+        assert together == [later.follow(state, *one) for one in margins.items()]
+
+
+def test_the_most_that_is_added_to_texts_together_is_that_of_each_alone() -> None:
+    later = ScorerAfter(WeightedScorer([(ONE, 0.5), (OTHER, 3.0)]), 7)
+    states = [state_after(later, text) for text in ([7, 1], [1], [7], [7, 2])]
+    tokens = np.array([[1, 2], [2, 1], [3, 1], [9, 1]])
+    most = later.most(states, tokens).tolist()
+    assert most == [
+        later.most([state], own[None])[0].tolist()
+        for state, own in zip(states, tokens, strict=True)
+    ]
+    assert most == [[0.0, 1.0], [0.0, 0.0], [0.0, 3.25], [-0.5, 0.0]]
 
 
 def test_a_scorer_begins_after_its_token() -> None:

@@ -17,19 +17,24 @@ normalization by length.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heapreplace
+from heapq import heappop, heappush
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from auris.backends.base import Choice
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import Request, Step
-from auris.decoding.sampling import candidates_of, ids_logprob
-from auris.decoding.scoring import Candidates, State, WeightedScorer, scored_candidates
+from auris.decoding.sampling import BestTokens, best_tokens, ids_logprobs
+from auris.decoding.scoring import (
+    Scores,
+    State,
+    WeightedScorer,
+    scored_candidates,
+)
 from auris.types import FinishReason
 
 MOST_OUTSIDE = 3
@@ -110,12 +115,23 @@ class _Extension(NamedTuple):
 
 
 class _NextTokens(NamedTuple):
-    """The best next tokens of a hypothesis, and what hotwords add to each and their state after
-    it."""
+    """The best next tokens of hypotheses.
 
-    hypothesis: Hypothesis
-    candidates: Candidates
-    bonuses: list[tuple[float, State]]
+    Attributes:
+        hypotheses: that they follow.
+        best: the tokens of all hypotheses.
+        bonuses: by the number of a hypothesis to which hotwords may add something, what they add to
+            each of its tokens and their state after it.
+    """
+
+    hypotheses: Sequence[Hypothesis]
+    best: BestTokens
+    bonuses: dict[int, list[tuple[float, State]]]
+
+    def bonus(self, parent: int, number: int) -> tuple[float, State]:
+        """What hotwords add to a token of a hypothesis, and their state after it."""
+        own = self.bonuses.get(parent)
+        return (0.0, NOT_SCORED) if own is None else own[number]
 
 
 @dataclass(eq=False)
@@ -152,8 +168,8 @@ class BeamSearch:
         choices, probe_logprob = [], None
         for step in prefix:
             assert step.token is not None
-            ((_, state),) = self._scorer.extend(state, [step.token], [0.0])
-            ((_, bonus_state),) = self._hotwords.extend(bonus_state, [step.token], [0.0])
+            _, state = self._scorer.follow(state, step.token, 0.0)
+            _, bonus_state = self._hotwords.follow(bonus_state, step.token, 0.0)
             repetition.add(step.token)
             choices.append(Choice(step.token, step.logprob, step.margin))
             probe_logprob = probe_logprob if step.probe_logprob is None else step.probe_logprob
@@ -178,8 +194,7 @@ class BeamSearch:
             at most `request.beam_size` of them, and with hotwords `MOST_OUTSIDE` others; none once
             the search is over.
         """
-        pairs = zip(hypotheses, logits, strict=True)
-        parents = [self._with_probe(hypothesis, scores) for hypothesis, scores in pairs]
+        parents = self._with_probe(hypotheses, logits)
         tokens = self._next_tokens(parents, logits)
         following: list[tuple[int, Hypothesis]] = []
         used: set[tuple[int, int]] = set()
@@ -271,80 +286,86 @@ class BeamSearch:
         )
         return steps
 
-    def _with_probe(self, hypothesis: Hypothesis, logits: Tensor) -> Hypothesis:
+    def _with_probe(self, hypotheses: Sequence[Hypothesis], logits: Tensor) -> Sequence[Hypothesis]:
+        """The same hypotheses with their probe, if its position is the next one."""
         probe = self.request.probe
-        if probe is None or probe.position != len(hypothesis.choices):
-            return hypothesis
-        return replace(hypothesis, probe_logprob=ids_logprob(logits, probe.ids))
+        if probe is None or probe.position != len(hypotheses[0].choices):
+            return hypotheses
+        probes = ids_logprobs(logits, probe.ids)
+        pairs = zip(hypotheses, probes, strict=True)
+        return [replace(one, probe_logprob=logprob) for one, logprob in pairs]
 
-    def _next_tokens(self, parents: Sequence[Hypothesis], logits: Tensor) -> list[_NextTokens]:
-        """The best next tokens of each hypothesis."""
+    def _next_tokens(self, parents: Sequence[Hypothesis], logits: Tensor) -> _NextTokens:
+        """The best next tokens of hypotheses."""
         hotwords = self.request.hotwords
-        may_add = [hotwords is not None and hotwords.may_add(one.bonus_state) for one in parents]
-        count = self._beam_tokens + (HOTWORD_TOKENS if any(may_add) else 0)
-        rows = zip(parents, candidates_of(logits, count), may_add, strict=True)
-        following = []
-        for parent, candidates, scored in rows:
-            bonuses: list[tuple[float, State]] = [(0.0, NOT_SCORED)] * len(candidates.tokens)
-            if scored:
-                bonuses = scored_candidates(
-                    self._hotwords, parent.bonus_state, candidates, self.stops
-                )
-            following.append(_NextTokens(parent, candidates, bonuses))
-        return following
+        if hotwords is None:
+            return _NextTokens(parents, best_tokens(logits, self._beam_tokens), {})
+        scored = [row for row, one in enumerate(parents) if hotwords.may_add(one.bonus_state)]
+        best = best_tokens(logits, self._beam_tokens + (HOTWORD_TOKENS if scored else 0))
+        bonuses = {
+            row: scored_candidates(hotwords, parents[row].bonus_state, best.of(row), self.stops)
+            for row in scored
+        }
+        return _NextTokens(parents, best, bonuses)
 
-    def _best_first(self, following: Sequence[_NextTokens]) -> Iterator[_Extension]:
+    def _best_first(self, following: _NextTokens) -> Iterator[_Extension]:
         """The extensions of the beam, the best ones first. A token is scored only if the most that
         the scorer may add to it makes it the best of those that are left."""
-        heap: list[tuple[float, int, int, int, _Extension | None]] = []
-        for parent, (hypothesis, candidates, _) in enumerate(following):
-            if not hypothesis.in_beam:
-                continue
-            tokens = candidates.tokens[: self._beam_tokens]
-            most = self._scorer.most(hypothesis.state, tokens)
-            # The log-probabilities are of more tokens where there are hotwords.
-            columns = zip(tokens, candidates.logprobs, most, strict=False)
-            for number, (token, logprob, bound) in enumerate(columns):
-                limit = math.inf if token in self.stops else hypothesis.score + logprob + bound
-                heap.append((-limit, parent, token, number, None))
-        heapify(heap)
-        while heap:
-            _, parent, token, number, extension = heap[0]
-            if extension is None:
-                extension = self._extension(following, parent, number)
-                heapreplace(heap, (-extension.score, parent, token, number, extension))
-            else:
-                heappop(heap)
-                yield extension
+        rows = [row for row, one in enumerate(following.hypotheses) if one.in_beam]
+        limits = self._limits(following, rows)
+        count = limits.shape[1]
+        limits = limits.ravel()
+        scored: list[tuple[float, int, int, _Extension]] = []
+        for index in (-limits).argsort().tolist():
+            limit = limits.item(index)
+            while scored and scored[0][0] < -limit:
+                yield heappop(scored)[-1]
+            extension = self._extension(following, rows[index // count], index % count)
+            heappush(scored, (-extension.score, extension.parent, extension.token, extension))
+        while scored:
+            yield heappop(scored)[-1]
+
+    def _limits(self, following: _NextTokens, rows: Sequence[int]) -> Scores:
+        """The most that the scores of some hypotheses with one more token may be, [rows, n]."""
+        # There are more tokens where there are hotwords.
+        tokens = following.best.tokens[:, : self._beam_tokens]
+        logprobs = following.best.logprobs[:, : self._beam_tokens]
+        if len(rows) < len(tokens):
+            tokens, logprobs = tokens[rows], logprobs[rows]
+        hypotheses = [following.hypotheses[row] for row in rows]
+        most = self._scorer.most([one.state for one in hypotheses], tokens)
+        scores = np.array([[one.score] for one in hypotheses])
+        with np.errstate(invalid="ignore"):
+            limits: Scores = scores + logprobs + most
+        for stop in self.stops:
+            limits[tokens == stop] = np.inf
+        return limits
 
     def _raised(
-        self, following: Sequence[_NextTokens], used: Collection[tuple[int, int]]
+        self, following: _NextTokens, used: Collection[tuple[int, int]]
     ) -> list[_Extension]:
         """Extensions with hotwords which are not used, the best ones with their bonus first."""
-        extensions = [
-            self._extension(following, parent, number)
-            for parent, (hypothesis, candidates, bonuses) in enumerate(following)
-            for number, (token, (bonus, _)) in enumerate(
-                zip(candidates.tokens, bonuses, strict=True)
-            )
-            if (number < self._beam_tokens or bonus > 0)
-            and hypothesis.bonus + bonus > 0
-            and (parent, token) not in used
-        ]
+        extensions = []
+        for parent, hypothesis in enumerate(following.hypotheses):
+            for number, token in enumerate(following.best.tokens[parent].tolist()):
+                bonus, _ = following.bonus(parent, number)
+                may_count = number < self._beam_tokens or bonus > 0
+                if may_count and hypothesis.bonus + bonus > 0 and (parent, token) not in used:
+                    extensions.append(self._extension(following, parent, number))
         extensions.sort(key=lambda one: -one.score - one.bonus)
         return extensions
 
-    def _extension(self, following: Sequence[_NextTokens], parent: int, number: int) -> _Extension:
+    def _extension(self, following: _NextTokens, parent: int, number: int) -> _Extension:
         """The extension of a hypothesis by one of its next tokens."""
-        hypothesis, candidates, bonuses = following[parent]
-        token, logprob = candidates.tokens[number], candidates.logprobs[number]
-        margin = candidates.margins[number]
+        hypothesis, best = following.hypotheses[parent], following.best
+        token = best.tokens.item(parent, number)
+        logprob, margin = best.logprobs.item(parent, number), best.margins.item(parent, number)
         score, state = 0.0, hypothesis.state
         if token in self.stops:
             score = self._scorer.end(state)
         else:
-            ((score, state),) = self._scorer.extend(state, [token], [min(margin, 0.0)])
-        bonus, bonus_state = bonuses[number]
+            score, state = self._scorer.follow(state, token, min(margin, 0.0))
+        bonus, bonus_state = following.bonus(parent, number)
         total, total_bonus = hypothesis.score + logprob + score, hypothesis.bonus + bonus
         return _Extension(parent, token, logprob, margin, total, state, total_bonus, bonus_state)
 
@@ -365,19 +386,19 @@ class BeamSearch:
         bonus_state = extension.bonus_state
         if bonus_state is NOT_SCORED:
             margin = min(choice.margin, 0.0)
-            ((_, bonus_state),) = self._hotwords.extend(
-                parent.bonus_state, [choice.token], [margin]
-            )
+            _, bonus_state = self._hotwords.follow(parent.bonus_state, choice.token, margin)
         repetition = parent.repetition.copy()
         looping = repetition.add(choice.token) is not None
-        return replace(
-            parent,
-            choices=(*parent.choices, choice),
-            score=extension.score,
-            state=extension.state,
-            bonus=extension.bonus,
-            bonus_state=bonus_state,
-            repetition=repetition,
+        return Hypothesis(
+            self,
+            (*parent.choices, choice),
+            extension.score,
+            extension.state,
+            repetition,
+            extension.bonus,
+            bonus_state,
+            parent.in_beam,
+            parent.probe_logprob,
             finish="loop" if looping else None,
         )
 

@@ -64,7 +64,8 @@ def advance_searches(backend: Backend, cache: Cache, active: list[RowT | Hypothe
         search.seconds += share
         own = [index for index, one in enumerate(hypotheses) if one.search is search]
         followed = [hypotheses[index] for index in own]
-        steps += _follow(backend, cache, active, search, followed, logits[own])
+        scores = logits if len(searches) == 1 else logits[own]
+        steps += _follow(backend, cache, active, search, followed, scores)
     return steps
 
 
@@ -99,13 +100,15 @@ def _follow(
     began = time.perf_counter()
     rows = _rows_of(active, parents)
     children = search.extend(parents, logits)
-    free = sorted(set(rows) - {rows[parent] for parent, _ in children})
+    followed = {parent for parent, _ in children}
+    free = sorted(row for index, row in enumerate(rows) if index not in followed)
     taken: set[int] = set()
     for parent, child in children:
-        row, start = rows[parent], search.fixed
+        row = rows[parent]
         if row in taken:
             if free:
                 row = free.pop()
+                start = cache.lengths[row] - _own_tokens(parents[parent], active[row])
             else:
                 (row,), start = backend.admit(cache), 0
                 active.append(child)
@@ -116,3 +119,12 @@ def _follow(
         drop_row(backend, cache, active, row)
     search.seconds += time.perf_counter() - began
     return [] if children else search.steps()
+
+
+def _own_tokens(one: Hypothesis, other: RowT | Hypothesis) -> int:
+    """How many tokens at the ends of two hypotheses of a search they do not have in common. A
+    choice belongs to one text, so those before a common choice are common, too."""
+    assert isinstance(other, Hypothesis)
+    pairs = zip(reversed(one.choices), reversed(other.choices), strict=True)
+    common = (number for number, (own, others) in enumerate(pairs) if own is others)
+    return next(common, len(one.choices))

@@ -9,81 +9,55 @@ probabilities, relative to that of the text so far.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from auris.decoding.scoring import State
+from auris.decoding.scoring import Scores, State, Tokens
 
 LEAST_SCORE = -30.0
 """Least score of a token; a text that needs more frames than there are is impossible."""
 
-Scores = NDArray[np.float64]
+LEAST_PROBABILITY = 1e-14
+"""Probabilities below this have the least score."""
 
 
 class _PrefixPaths:
     """The paths of a prefix over the first t frames, for t from 0 to N.
 
     Attributes:
-        logprob: of all paths whose units begin with the prefix.
+        before: log-probabilities of the paths from which the last unit may be entered, [N + 1].
         last: the last unit, -1 of the empty prefix.
-        scores: of the units that may come next, as far as they were needed.
+        logprob: of all paths whose units begin with the prefix.
+        in_blank, either: log-probabilities of the paths that end in a blank, and of all paths,
+            [N + 1]; None until they are needed.
+        tokens, scores: the units that may come next and were scored last, and their scores.
     """
 
-    def __init__(self, scorer: CtcPrefixScorer, before: Scores, last: int, logprob: float) -> None:
-        self._scorer = scorer
-        self._before = before
+    __slots__ = ("before", "either", "in_blank", "last", "logprob", "scores", "tokens")
+
+    def __init__(
+        self, before: Scores, last: int, logprob: float, either: Scores | None = None
+    ) -> None:
+        self.before = before
         self.last = last
         self.logprob = logprob
-        self.scores: dict[int, float] = {}
-
-    @cached_property
-    def in_unit(self) -> Scores:
-        """Log-probabilities of the paths that end in the last unit, [N + 1]."""
-        if self.last < 0:
-            return np.full_like(self._before, -np.inf)
-        return _series(self._before, self._scorer.stays(self.last))
-
-    @cached_property
-    def in_blank(self) -> Scores:
-        """Log-probabilities of the paths that end in a blank, [N + 1]."""
-        if self.last < 0:
-            return self._before
-        return _series(self.in_unit, self._scorer.stays(self._scorer.blank))
-
-    @cached_property
-    def either(self) -> Scores:
-        """Log-probabilities of all paths, [N + 1]."""
-        return np.logaddexp(self.in_unit, self.in_blank)
-
-    @cached_property
-    def after_any(self) -> Scores:
-        """What `entering` gives for a unit other than the last one."""
-        return self._entering(self.either)
-
-    @property
-    def after_blank(self) -> Scores:
-        """What `entering` gives for the last unit, which needs a blank between."""
-        return self._entering(self.in_blank)
-
-    def _entering(self, paths: Scores) -> Scores:
-        """Probabilities of the paths that a unit may continue in each frame, relative to all paths
-        that begin with the prefix, [N]."""
-        return np.exp(paths[:-1] - self.logprob)
+        self.in_blank = None if either is None else before
+        self.either = either
+        self.tokens: list[int] = []
+        self.scores: list[float] = []
 
 
 def _series(before: Scores, stay: Scores) -> Scores:
-    """Log-probabilities of paths that enter a class from others and stay in it, [N + 1].
+    """Log-probabilities of paths that enter a class from others and stay in it, [B, N + 1].
 
     Args:
-        before: of the paths from which the class may be entered, [N + 1].
-        stay: of the class in all frames up to each, [N + 1].
+        before: of the paths from which the class may be entered, [B, N + 1].
+        stay: of the class in all frames up to each, [B or 1, N + 1].
     """
     paths = np.empty_like(before)
-    paths[0] = -np.inf
-    np.logaddexp.accumulate(before[:-1] - stay[:-1], out=paths[1:])
+    paths[:, 0] = -np.inf
+    np.logaddexp.accumulate(before[:, :-1] - stay[:, :-1], axis=1, out=paths[:, 1:])
     paths += stay
     return paths
 
@@ -97,56 +71,88 @@ class CtcPrefixScorer:
     """
 
     def __init__(self, logits: Tensor, blank: int) -> None:
-        logprobs = logits.float().log_softmax(-1).cpu()
-        self.blank = blank
-        self._logprobs = logprobs.numpy()
         # In float32, since a vocabulary may be large. One row a class.
-        self._probabilities = logprobs.T.exp().contiguous().numpy()
+        logprobs = logits.float().log_softmax(-1).cpu().T.contiguous()
+        self._logprobs = logprobs.numpy()
+        self._probabilities = logprobs.exp().numpy()
         self._stays: dict[int, Scores] = {}
+        self._stays_blank = self._stays_of([blank])
 
-    def stays(self, unit: int) -> Scores:
-        """Log-probabilities of a class in all frames up to each, [N + 1]."""
-        known = self._stays.get(unit)
-        if known is None:
-            logprobs = self._logprobs[:, unit].astype(np.float64)
-            known = np.concatenate(([0.0], np.cumsum(logprobs)))
-            self._stays[unit] = known
-        return known
+    def _stays_of(self, units: Sequence[int]) -> Scores:
+        """Log-probabilities of classes in all frames up to each, [B, N + 1]."""
+        known = self._stays
+        if missing := [unit for unit in dict.fromkeys(units) if unit not in known]:
+            logprobs = self._logprobs[missing]
+            sums = np.zeros((len(missing), logprobs.shape[1] + 1))
+            np.cumsum(logprobs, axis=1, dtype=np.float64, out=sums[:, 1:])
+            known.update(zip(missing, sums, strict=True))
+        return np.array([known[unit] for unit in units])
 
     def start(self) -> State:
-        return _PrefixPaths(self, self.stays(self.blank), -1, 0.0)
+        (before,) = self._stays_blank
+        return _PrefixPaths(before, -1, 0.0, either=before)
 
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
         assert isinstance(state, _PrefixPaths)
-        return [
-            (score, self._following(state, token, score))
-            for token, score in zip(tokens, self.most(state, tokens), strict=True)
-        ]
+        if any(token not in state.tokens for token in tokens):
+            self.most([state], np.array([tokens]))
+        return [self.follow(state, token, 0.0) for token in tokens]
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         assert isinstance(state, _PrefixPaths)
-        known = state.scores
-        if missing := [token for token in tokens if token not in known]:
-            known.update(zip(missing, self._scores(state, missing), strict=True))
-        return [known[token] for token in tokens]
+        if token not in state.tokens:
+            self.most([state], np.array([[token]]))
+        score = state.scores[state.tokens.index(token)]
+        before = state.in_blank if token == state.last else state.either
+        assert before is not None
+        return score, _PrefixPaths(before, token, state.logprob + score)
 
-    def _scores(self, state: _PrefixPaths, tokens: list[int]) -> list[float]:
-        """What `extend` adds for tokens."""
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        paths = [state for state in states if isinstance(state, _PrefixPaths)]
+        self._add_paths(paths)
         units = self._probabilities[tokens]
-        probabilities = (units * state.after_any).sum(1)
-        if state.last in tokens:
-            index = tokens.index(state.last)
-            probabilities[index] = (units[index] * state.after_blank).sum()
-        with np.errstate(divide="ignore"):
-            scores: list[float] = np.maximum(np.log(probabilities), LEAST_SCORE).tolist()
+        logprobs = np.array([one.logprob for one in paths])
+        probabilities = (units * _entering([one.either for one in paths], logprobs)[:, None]).sum(2)
+        # The last unit again needs a blank between.
+        lasts = np.array([one.last for one in paths])
+        rows, columns = np.nonzero(tokens == lasts[:, None])
+        if len(rows):
+            after_blank = _entering([paths[row].in_blank for row in rows], logprobs[rows])
+            probabilities[rows, columns] = (units[rows, columns] * after_blank).sum(1)
+        logs = np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+        scores: Scores = np.maximum(logs, LEAST_SCORE)
+        for one, own_tokens, own in zip(paths, tokens.tolist(), scores.tolist(), strict=True):
+            one.tokens, one.scores = own_tokens, own
         return scores
 
-    def _following(self, state: _PrefixPaths, token: int, score: float) -> _PrefixPaths:
-        before = state.in_blank if token == state.last else state.either
-        return _PrefixPaths(self, before, token, state.logprob + score)
+    def _add_paths(self, prefixes: Sequence[_PrefixPaths]) -> None:
+        """Compute the paths of prefixes that have none yet."""
+        missing = [one for one in prefixes if one.either is None]
+        if not missing:
+            return
+        before = np.array([one.before for one in missing])
+        in_unit = _series(before, self._stays_of([one.last for one in missing]))
+        in_blank = _series(in_unit, self._stays_blank)
+        either = np.logaddexp(in_unit, in_blank)
+        for index, one in enumerate(missing):
+            one.in_blank, one.either = in_blank[index], either[index]
 
     def end(self, state: State) -> float:
         assert isinstance(state, _PrefixPaths)
+        self._add_paths([state])
+        assert state.either is not None
         return max(float(state.either[-1]) - state.logprob, LEAST_SCORE)
+
+
+def _entering(paths: Sequence[Scores | None], logprobs: Scores) -> Scores:
+    """Probabilities of the paths that a unit may continue in each frame, relative to all paths that
+    begin with the prefix, [B, N].
+
+    Args:
+        paths: log-probabilities of the paths of each prefix, [N + 1] each.
+        logprobs: of all paths that begin with the prefixes, [B].
+    """
+    entering: Scores = np.exp(np.array(paths)[:, :-1] - logprobs[:, None])
+    return entering

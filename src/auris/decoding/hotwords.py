@@ -17,7 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from auris.decoding.scoring import State, TokenBytes
+import numpy as np
+
+from auris.decoding.scoring import Scores, State, TokenBytes, Tokens
 
 BYTE_BONUS = 2.0
 """What each byte of a phrase adds to the log-probability of its text."""
@@ -149,8 +151,12 @@ class Hotwords:
             )
         return known
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        return [math.inf] * len(tokens)
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        transition = self.transition(state, token, margin)
+        return transition.score, transition.state
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        return np.full(tokens.shape, np.inf)
 
     def end(self, state: State) -> float:
         score, _ = self.ending(state)
@@ -303,8 +309,12 @@ class LocatedHotwords:
             extended.append((transition.score, known[key]))
         return extended
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        return [math.inf] * len(tokens)
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        ((score, following),) = self.extend(state, [token], [margin])
+        return score, following
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        return np.full(tokens.shape, np.inf)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)

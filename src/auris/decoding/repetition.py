@@ -27,7 +27,7 @@ def repeats_needed(period: int) -> int:
 
 
 class Repetition:
-    """Detects loops in a growing text. Every token costs `LONGEST_PERIOD` comparisons.
+    """Detects loops in a growing text.
 
     Attributes:
         ids: the text.
@@ -35,25 +35,29 @@ class Repetition:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
-        # For each period, how many of the last ids equal the id `period` positions before.
-        self._same = [0] * (LONGEST_PERIOD + 1)
+        # For each period, how many of the last ids equal the id `period` positions before; without
+        # periods of which none does.
+        self._same: dict[int, int] = {}
 
     def copy(self) -> Repetition:
         """The same text, which can go on in another way."""
         other = Repetition()
-        other.ids, other._same = list(self.ids), list(self._same)
+        other.ids, other._same = self.ids.copy(), self._same
         return other
 
     def add(self, token: int) -> int | None:
         """Add a token; returns the shortest period of the loop that the text ends in, or None."""
+        recent = self.ids[-LONGEST_PERIOD:]
         self.ids.append(token)
+        before, self._same = self._same, {}
+        if token not in recent:
+            return None
         looping = None
-        for period in range(min(LONGEST_PERIOD, len(self.ids) - 1), 0, -1):
-            if self.ids[-1 - period] != token:
-                self._same[period] = 0
+        for period, other in enumerate(reversed(recent), 1):
+            if other != token:
                 continue
-            self._same[period] += 1
-            if self._same[period] >= period * (repeats_needed(period) - 1):
+            same = self._same[period] = before.get(period, 0) + 1
+            if looping is None and same >= period * (repeats_needed(period) - 1):
                 looping = period
         return looping
 

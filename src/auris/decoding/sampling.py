@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from auris.backends.base import Choice, best_of
-from auris.decoding.scoring import Candidates, State, TokenScorer, scored_candidates
+from auris.decoding.scoring import Candidates, State, Tokens, TokenScorer, scored_candidates
 
 COMPARED_TOKENS = 32
 """Best tokens to which scores from outside the model are added where one token is chosen."""
@@ -65,15 +68,28 @@ def _sample(logits: Tensor, best: Choice, temperature: float, generator: torch.G
     return Choice(token, logprob, best.margin)
 
 
-def candidates_of(logits: Tensor, count: int) -> list[Candidates]:
+class BestTokens(NamedTuple):
+    """The best next tokens of several texts [B, n], with what `Candidates` has of each text."""
+
+    tokens: Tokens
+    logprobs: NDArray[np.float32]
+    margins: NDArray[np.float32]
+
+    def of(self, row: int) -> Candidates:
+        """Those of one text."""
+        return Candidates(*(column[row].tolist() for column in self))
+
+
+def best_tokens(logits: Tensor, count: int) -> BestTokens:
     """The best tokens of every row of float32 logits [B, vocab], at most `count`."""
-    best, tokens = logits.topk(min(count, logits.shape[-1]), dim=-1)
-    logprobs = best - torch.logsumexp(logits, dim=-1, keepdim=True)
-    margins = best - best[:, :1]
-    if best.shape[1] > 1:
-        margins[:, 0] = best[:, 0] - best[:, 1]
-    columns = (tokens.tolist(), logprobs.tolist(), margins.tolist())
-    return [Candidates(*row) for row in zip(*columns, strict=True)]
+    values, indices = logits.topk(min(count, logits.shape[-1]), dim=-1)
+    total = torch.logsumexp(logits, dim=-1, keepdim=True).cpu().numpy()
+    best, tokens = values.cpu().numpy(), indices.cpu().numpy()
+    with np.errstate(invalid="ignore"):
+        margins = best - best[:, :1]
+        if best.shape[1] > 1:
+            margins[:, 0] = best[:, 0] - best[:, 1]
+        return BestTokens(tokens, best - total, margins)
 
 
 class ScoredText:
@@ -92,7 +108,7 @@ class ScoredText:
             logits: float32 [vocab].
             stops: ids that end a text.
         """
-        (candidates,) = candidates_of(logits[None], COMPARED_TOKENS)
+        candidates = best_tokens(logits[None], COMPARED_TOKENS).of(0)
         scored = scored_candidates(self._scorer, self._state, candidates, stops)
         pairs = zip(candidates.logprobs, scored, strict=True)
         sums = [logprob + score for logprob, (score, _) in pairs]
@@ -106,12 +122,19 @@ class ScoredText:
     def add(self, token: int) -> None:
         """Append a token: the chosen one, or one that is forced."""
         if token not in self._following:
-            ((_, self._following[token]),) = self._scorer.extend(self._state, [token], [0.0])
+            _, self._following[token] = self._scorer.follow(self._state, token, 0.0)
         self._state = self._following[token]
         self._following = {}
 
 
 def ids_logprob(logits: Tensor, ids: tuple[int, ...]) -> float:
     """Natural-log probability that the next token is one of `ids`; logits are float32 [vocab]."""
-    selected = torch.logsumexp(logits[list(ids)], dim=-1)
-    return min(0.0, float(selected - torch.logsumexp(logits, dim=-1)))
+    (logprob,) = ids_logprobs(logits[None], ids)
+    return logprob
+
+
+def ids_logprobs(logits: Tensor, ids: tuple[int, ...]) -> list[float]:
+    """The same of every row of float32 logits [B, vocab]."""
+    selected = torch.logsumexp(logits[:, list(ids)], dim=-1)
+    logprobs: list[float] = (selected - torch.logsumexp(logits, dim=-1)).tolist()
+    return [min(0.0, logprob) for logprob in logprobs]

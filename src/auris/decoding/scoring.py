@@ -16,12 +16,17 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 State: TypeAlias = Hashable
 """What a scorer knows of the text of a hypothesis; an immutable value."""
 
 TokenBytes: TypeAlias = Callable[[int], bytes]
 """The bytes that a token writes, with the space before a word; none for a control token."""
 
+Scores: TypeAlias = NDArray[np.float64]
+Tokens: TypeAlias = NDArray[np.int64]
 
 MISSING = -10_000.0
 """Score of a text without the token that it has to have."""
@@ -60,9 +65,20 @@ class TokenScorer(Protocol):
             score and state of each candidate, in order. No score is NaN or positive infinity.
         """
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
-        """The most that `extend` may add for each token, so that a search need not compute what it
-        adds to all of them; infinite where nothing is known."""
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        """`extend` of one token."""
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        """The most that `extend` may add, so that a search need not compute what it adds to all
+        tokens.
+
+        Args:
+            states: of some texts.
+            tokens: that could come next in each, [texts, n].
+
+        Returns:
+            [texts, n]; infinite where nothing is known.
+        """
 
     def end(self, state: State) -> float:
         """What to add if the text ends in this state."""
@@ -101,12 +117,21 @@ class WeightedScorer:
                 states[index].append(following)
         return [(total, tuple(one)) for total, one in zip(totals, states, strict=True)]
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         assert isinstance(state, tuple)
-        totals = [0.0] * len(tokens)
+        total = 0.0
+        following = []
         for (scorer, weight), own in zip(self._parts, state, strict=True):
-            bounds = scorer.most(own, tokens)
-            totals = [total + weight * bound for total, bound in zip(totals, bounds, strict=True)]
+            score, after = scorer.follow(own, token, margin)
+            total += weight * score
+            following.append(after)
+        return total, tuple(following)
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        totals = np.zeros(tokens.shape)
+        for index, (scorer, weight) in enumerate(self._parts):
+            own = [state[index] for state in states if isinstance(state, tuple)]
+            totals += weight * scorer.most(own, tokens)
         return totals
 
     def end(self, state: State) -> float:
@@ -161,10 +186,19 @@ class ScorerAfter:
             (0.0, begun) if token == self._token else self._before(state, token) for token in tokens
         ]
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         if not isinstance(state, _Before):
-            return self._scorer.most(state, tokens)
-        return [0.0] * len(tokens)
+            return self._scorer.follow(state, token, margin)
+        return (0.0, self._scorer.start()) if token == self._token else self._before(state, token)
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        begun = [row for row, state in enumerate(states) if not isinstance(state, _Before)]
+        if len(begun) == len(states):
+            return self._scorer.most(states, tokens)
+        bounds = np.zeros(tokens.shape)
+        if begun:
+            bounds[begun] = self._scorer.most([states[row] for row in begun], tokens[begun])
+        return bounds
 
     def _before(self, state: _Before, token: int) -> tuple[float, State]:
         if self._beginnings is None or state.tokens is None:
@@ -194,7 +228,7 @@ def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
     """The score of a whole text, whose tokens are the best ones."""
     state, total = scorer.start(), 0.0
     for token in tokens:
-        ((score, state),) = scorer.extend(state, [token], [0.0])
+        score, state = scorer.follow(state, token, 0.0)
         total += score
     return total + scorer.end(state)
 

@@ -13,8 +13,10 @@ import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 
+import numpy as np
+
 from auris.decoding.language_model import History, LanguageModel
-from auris.decoding.scoring import State, TokenBytes
+from auris.decoding.scoring import Scores, State, TokenBytes, Tokens
 
 APOSTROPHE = "'"
 APOSTROPHES = frozenset("'\u2019\u02bc")
@@ -33,17 +35,32 @@ class _WordState:
         letters: of the word that is not complete.
         prefix: log-probability of a word that begins with them.
         pending: bytes of a character that is not complete.
+        bounds: the most that each token may add; None where nothing is known.
         following: score and state after each token, as far as they were needed.
     """
 
-    __slots__ = ("following", "history", "letters", "pending", "prefix")
+    __slots__ = ("bounds", "following", "history", "letters", "pending", "prefix")
 
-    def __init__(self, history: History, letters: str, prefix: float, pending: bytes) -> None:
+    def __init__(
+        self, history: History, letters: str, prefix: float, pending: bytes, bounds: _Bounds | None
+    ) -> None:
         self.history = history
         self.letters = letters
         self.prefix = prefix
         self.pending = pending
+        self.bounds = bounds
         self.following: dict[int, tuple[float, State]] = {}
+
+
+class _Bounds(dict[int, float]):
+    """The most that each token may add after pending bytes, computed when it is needed."""
+
+    def __init__(self, scorer: WordScorer, pending: bytes, inside: bool) -> None:
+        self._scorer, self._pending, self._inside = scorer, pending, inside
+
+    def __missing__(self, token: int) -> float:
+        bound = self[token] = self._scorer.most_added(self._pending, self._inside, token)
+        return bound
 
 
 class WordScorer:
@@ -74,7 +91,7 @@ class WordScorer:
         self._parts: dict[tuple[bytes, int], tuple[tuple[str, ...], bytes]] = {}
         self._states: dict[tuple[History, str, bytes], _WordState] = {}
         self._words: dict[tuple[History, str], tuple[float, History]] = {}
-        self._begun: dict[tuple[bytes, bool], dict[int, int]] = {}
+        self._bounds: dict[tuple[bytes, bool], _Bounds] = {}
 
     def start(self) -> State:
         if len(self._states) > MOST_STATES:
@@ -96,18 +113,17 @@ class WordScorer:
         following = state.following
         return [following.get(token) or self._follow(state, token) for token in tokens]
 
-    def most(self, state: State, tokens: Sequence[int]) -> list[float]:
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         assert isinstance(state, _WordState)
-        if state.letters.endswith(APOSTROPHE):
-            # A word with a quotation mark at its end is one without it once it is complete.
-            return [math.inf] * len(tokens)
-        # A longer beginning of a word is not more probable, nor is the word itself.
-        bonus, inside = max(self._word_bonus, 0.0), state.letters != ""
-        begun = self._begun.setdefault((state.pending, inside), {})
-        for token in tokens:
-            if token not in begun:
-                begun[token] = _words_begun(self._parts_of(state.pending, token)[0], inside)
-        return [bonus * begun[token] for token in tokens]
+        return state.following.get(token) or self._follow(state, token)
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        rows = []
+        for state, own in zip(states, tokens.tolist(), strict=True):
+            assert isinstance(state, _WordState)
+            bounds = state.bounds
+            rows.append([math.inf] * len(own) if bounds is None else [bounds[one] for one in own])
+        return np.array(rows, np.float64)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _WordState)
@@ -120,9 +136,25 @@ class WordScorer:
         key = (history, letters, pending)
         known = self._states.get(key)
         if known is None:
-            prefix = self._model.prefix(history, letters)
-            known = self._states[key] = _WordState(history, letters, prefix, pending)
+            prefix, bounds = self._model.prefix(history, letters), self._bounds_of(letters, pending)
+            known = self._states[key] = _WordState(history, letters, prefix, pending, bounds)
         return known
+
+    def _bounds_of(self, letters: str, pending: bytes) -> _Bounds | None:
+        if letters.endswith(APOSTROPHE):
+            # A word with a quotation mark at its end is one without it once it is complete.
+            return None
+        key = pending, letters != ""
+        known = self._bounds.get(key)
+        if known is None:
+            known = self._bounds[key] = _Bounds(self, *key)
+        return known
+
+    def most_added(self, pending: bytes, inside: bool, token: int) -> float:
+        """The most that a token may add after pending bytes, inside of a word or not."""
+        # A longer beginning of a word is not more probable, nor is the word itself.
+        begun = _words_begun(self._parts_of(pending, token)[0], inside)
+        return max(self._word_bonus, 0.0) * begun
 
     def _follow(self, state: _WordState, token: int) -> tuple[float, State]:
         parts, pending = self._parts_of(state.pending, token)
