@@ -145,7 +145,7 @@ class TwoStages {
 
 // All scores of `count` x; what stands out of x i's lies from found[i * chunks] on.
 void whole(const auris_matrix& matrix, const float* x, int64_t count, int threads) {
-  const int64_t chunks = chunks_of(matrix), bytes = is_float(matrix) ? 0 : scratch_bytes(matrix);
+  const int64_t chunks = chunks_of(matrix), bytes = scratch_bytes(matrix);
   found.resize(count * chunks);
   int8_t* room = scratch.of(bytes * threads);
   float* part = scores.of(count * kChunk * threads);

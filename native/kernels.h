@@ -40,7 +40,8 @@ struct Kernels {
 
   // The same with a matrix in floating point, whose sums are in float32; x [count, x_stride].
   void (*float_products)(const auris_matrix* matrix, const float* x, int64_t x_stride,
-                         int64_t count, int first, int last, float* out, int64_t stride, bool add);
+                         int64_t count, int first, int last, float* out, int64_t stride, bool add,
+                         int8_t* scratch);
 
   // Row n of a packed matrix as bytes [columns].
   void (*unpack)(const auris_matrix* matrix, int n, int8_t* out);
@@ -115,14 +116,20 @@ constexpr int kAhead = 8192;
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }
 
-// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked, or
-// kSomeRows of activations as 16-bit numbers.
-inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  return (kRowBlock + 2 * kSomeRows) * padded(matrix.columns);
-}
+// Of wide products in floating point: rows of activations in a tile, those that are laid out at a time at
+// most, and their numbers.
+constexpr int kLaidRows = 3, kMostLaid = 48, kLaidFloats = 52 << 10;
 
 // Whether the numbers of a matrix are in floating point.
 inline bool is_float(const auris_matrix& matrix) { return matrix.format != AURIS_INTEGERS; }
+
+// Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked, or
+// kSomeRows of activations as 16-bit numbers. In floating point, what is laid out of activations and
+// four rows of weights.
+inline int64_t scratch_bytes(const auris_matrix& matrix) {
+  if (is_float(matrix)) return sizeof(float) * (kLaidFloats + (kLaidRows + 4) * padded(matrix.width));
+  return (kRowBlock + 2 * kSomeRows) * padded(matrix.columns);
+}
 
 // Whether the rows of a matrix lie as the bytes that are multiplied.
 inline bool is_plain(const auris_matrix& matrix) {

@@ -23,7 +23,7 @@ namespace avx2 {
 constexpr char kName[] = "avx2";
 constexpr int kBytes = 32, kOffset = 0, kTileRows = 6, kStepBlock = 16;
 constexpr bool kInPlace = true;
-constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 12, kDepth = 1024;
+constexpr int kFloatRows = 4, kFloatColumns = 2, kFloatSums = 12, kManyRows = 8;
 constexpr int kScoreQueries = 2, kMixSums = 4;
 typedef __m256i Sums;
 typedef __m256i Weights;

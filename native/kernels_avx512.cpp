@@ -21,7 +21,7 @@ namespace avx512 {
 constexpr char kName[] = "avx512";
 constexpr int kBytes = 64, kOffset = 128, kTileRows = 6, kStepBlock = 8;
 constexpr bool kInPlace = false;
-constexpr int kFloatRows = 3, kFloatColumns = 4, kFloatSums = 24, kDepth = 0;
+constexpr int kFloatRows = 3, kFloatColumns = 4, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 16;
 typedef __m512i Sums;
 typedef __m512i Weights;

@@ -23,7 +23,7 @@ namespace neon {
 constexpr char kName[] = "neon";
 constexpr int kBytes = 16, kOffset = 0, kTileRows = 4, kStepBlock = 8;
 constexpr bool kInPlace = false;
-constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 24, kDepth = 0;
+constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 4;
 typedef int32x4_t Sums;
 typedef int8x16_t Weights;

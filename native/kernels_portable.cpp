@@ -9,7 +9,7 @@ namespace portable {
 constexpr char kName[] = "portable";
 constexpr int kBytes = 64, kOffset = 0, kTileRows = 2, kStepBlock = 8;
 constexpr bool kInPlace = false;
-constexpr int kFloatRows = 1, kFloatColumns = 2, kFloatSums = 24, kDepth = 0;
+constexpr int kFloatRows = 1, kFloatColumns = 2, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 16;
 typedef int32_t Sums;
 typedef const int8_t* Weights;

@@ -53,7 +53,7 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
                    float* out, int64_t stride, bool add, int8_t* scratch) {
   if (is_float(matrix))
     return kernels->float_products(&matrix, rows.x, rows.stride, count, first, last, out, stride,
-                                   add);
+                                   add, scratch);
   kernels->products(&matrix, activations.codes.data(), activations.scales.data(),
                     activations.sums.data(), count, first, last, out, stride, add, scratch);
 }
@@ -71,7 +71,7 @@ void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float
     if (chunk < 8) chunk = 8;
   }
   const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
-  const int64_t bytes = is_float(matrix) ? 0 : scratch_bytes(matrix);
+  const int64_t bytes = scratch_bytes(matrix);
   int8_t* room = scratch.of(bytes * threads);
   Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
     const int64_t end = (index + 1) * chunk;

@@ -84,9 +84,9 @@ def test_products_are_those_of_float32(
 
 
 @pytest.mark.parametrize("width", [1024, 1056, 2100, 3072])
-@pytest.mark.parametrize("count", [7, 8, 23])
+@pytest.mark.parametrize("count", [7, 8, 23, 52])
 def test_wide_products_are_those_of_float32(count: int, width: int) -> None:
-    """Where the columns of activations are divided, which stay in the nearest cache."""
+    """Where activations and weights are laid out anew, if their columns are whole blocks of 32."""
     check_products(count, width, 70, width, torch.bfloat16)
     check_products(count, width, 35, width, torch.float16)
 
