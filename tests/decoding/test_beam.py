@@ -102,7 +102,7 @@ def test_a_beam_of_everything_finds_the_best_text(
 
 def one_beam(backend: RandomBackend, request: Request) -> tuple[list[int], str | None]:
     """The text of a beam search of size 1, which the decode loop never begins."""
-    search = BeamSearch(request, STOPS, 1, 0.0)
+    search = BeamSearch(request, STOPS, 0.0)
     row = list(request.prompt)
     following = [search.start()]
     while following:
@@ -261,7 +261,7 @@ HOTWORDS = st.builds(
 
 
 class CopyingBackend(RandomBackend):
-    """Notes how many positions of rows are copied, and how many of them were equal before."""
+    """Notes how many positions of rows are copied; those before them have to be equal."""
 
     def __init__(self, vocab: int, seed: int) -> None:
         super().__init__(vocab, seed)

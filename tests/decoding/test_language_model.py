@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -343,3 +344,15 @@ def test_damaged_arpa_files_are_refused_with_the_line(
     path.write_text(ARPA.replace(old, new), encoding="utf-8")
     with pytest.raises(CheckpointError, match=fault):
         read_arpa(path)
+
+
+def test_a_scorer_does_not_wait_for_the_garbage_collector() -> None:
+    scorer = WordScorer(small_model(), letter_bytes)
+    scorer.most([scorer.start()], np.array([[0, 1, 2]]))
+    reference = weakref.ref(scorer)
+    gc.disable()
+    try:
+        del scorer
+        assert reference() is None
+    finally:
+        gc.enable()

@@ -15,8 +15,8 @@ CONFIG = DecoderConfig(
 )
 
 
-def new(rows: int = 3, capacity: int = 4) -> KVCache:
-    return KVCache(CONFIG, rows, capacity, torch.float32, torch.device("cpu"))
+def new(rows: int = 3, capacity: int = 4, dtype: torch.dtype = torch.float32) -> KVCache:
+    return KVCache(CONFIG, rows, capacity, dtype, torch.device("cpu"))
 
 
 def write(cache: KVCache, rows: range, values: list[list[float]]) -> None:
@@ -25,8 +25,9 @@ def write(cache: KVCache, rows: range, values: list[list[float]]) -> None:
     step = cache.rows(rows, counts)
     packed = torch.tensor([value for row in values for value in row])
     for layer in range(CONFIG.layers):
-        new = (packed + 100 * layer)[None, None, :, None].expand(1, 1, -1, 2)
-        step.attend(layer, torch.zeros(1, CONFIG.heads, len(packed), 2), new, -new)
+        new = (packed + 100 * layer)[None, None, :, None].expand(1, 1, -1, 2).to(cache.keys.dtype)
+        queries = torch.zeros(1, CONFIG.heads, len(packed), 2, dtype=new.dtype)
+        step.attend(layer, queries, new, -new)
     step.commit()
 
 
@@ -163,9 +164,10 @@ def test_the_cache_behaves_like_a_list_of_lists(operations: list[tuple[str, int,
         assert [held(cache, row) for row in range(len(rows))] == rows
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
-def test_a_row_takes_over_the_end_of_another(common: list[int]) -> None:
-    cache = new(rows=2, capacity=4)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@given(common=st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_a_row_takes_over_the_end_of_another(dtype: torch.dtype, common: list[int]) -> None:
+    cache = new(rows=2, capacity=4, dtype=dtype)
     cache.admit(2)
     prompt = [float(value) for value in common]
     write(cache, range(2), [[*prompt, 7.0], [*prompt, 8.0, 9.0]])

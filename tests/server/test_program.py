@@ -23,7 +23,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import auris
-from auris.server.run import SharedPort
 from tests.cli.command import Auris
 from tests.server.live import EXAMPLE, EXAMPLE_TEXT, speech, until
 from tests.server.malformed import form, request
@@ -165,9 +164,9 @@ def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
             assert running.client.get(f"{place}/result").json()["text"] == EXAMPLE_TEXT
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one queue for all")
+@POSIX
 def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
-    """The log names the process that answered; none has almost all. The metrics are of both."""
+    """The log names the process that answered; both answer as many. The metrics are of both."""
     with serving(tmp_path, "--workers", "2", "--log-format", "json") as running:
         until(lambda: running.log().count("Application startup complete") == 2, 60)
         clients = [httpx.Client(base_url=running.url, timeout=60) for _ in range(64)]
@@ -179,7 +178,7 @@ def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
         log = [json.loads(line) for line in running.log().splitlines()]
     answered = Counter(line["process"] for line in log if line.get("route") == "/v1/models")
     assert answered.total() == 64
-    assert max(answered.values()) < 52
+    assert max(answered.values()) <= 36, "connections of the start and of the checks count, too"
     sample = 'auris_requests_total{method="GET",route="/v1/models",status="200"} 64.0'
     assert all(sample in text for text in metrics)
 
@@ -216,13 +215,10 @@ def command_line(capsys: pytest.CaptureFixture[str]) -> Auris:
 def test_a_port_in_use_is_an_error(
     command_line: Auris, tmp_path: Path, workers: str, shared: bool
 ) -> None:
-    """By any program, including the shared socket of another server's worker."""
+    """By any program, including one that shares its port."""
     if shared and not hasattr(socket, "SO_REUSEPORT"):
         pytest.skip("ports are not shared on this system")
-    with (
-        SharedPort.bound("127.0.0.1", 0) if shared else socket.create_server(("127.0.0.1", 0))
-    ) as taken:
-        taken.listen()
+    with socket.create_server(("127.0.0.1", 0), reuse_port=shared) as taken:
         port = str(taken.getsockname()[1])
         done = command_line("serve", "--workers", workers, "--port", port, "--state-dir", tmp_path)
     assert done.code == 2

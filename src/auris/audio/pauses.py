@@ -71,13 +71,13 @@ class PauseFinder:
         self._sound = False
         self._frames = frame_probabilities(self._vad_model)
         self._voices: list[float] = []
-        self._unheard: list[Samples] = []  # Given to the detector when it is first asked.
+        self._pending: list[Samples] = []  # Given to the detector when it is first asked.
         self.add(samples)
 
     def add(self, samples: Samples) -> None:
         """Take more samples of the chunk, float32 [n]."""
         if self._frames is not None:
-            self._unheard.append(samples)
+            self._pending.append(samples)
         joined = np.concatenate((self._rest, samples))
         steps = len(joined) // STEP
         squares = np.square(joined[: steps * STEP], dtype=np.float64).reshape(steps, STEP).sum(1)
@@ -118,9 +118,9 @@ class PauseFinder:
         if max(self._voices[first:last], default=0.0) >= SILENCE:
             return False
         # Only now, since the detector takes less time for many frames at once.
-        if self._unheard:
-            self._voices += self._frames.push(np.concatenate(self._unheard))
-            self._unheard = []
+        if self._pending:
+            self._voices += self._frames.push(np.concatenate(self._pending))
+            self._pending = []
         before, inside = self._voices[:first], self._voices[first:last]
         return max(inside) < SILENCE and max(before, default=0.0) >= VOICE
 

@@ -37,13 +37,16 @@ FILE = Path("data", "silero_vad.jit")
 PREFIX = "_model."
 """Beginning of the names of the weights for 16 kHz."""
 
-POSITIONS = np.arange(0, FRAME + 2 * CONTEXT - TRANSFORM + 1, HOP)[:, None] + np.arange(TRANSFORM)
-"""Where the samples of the Fourier transforms lie in a frame, [4, TRANSFORM]."""
-
 LAST = FRAME + CONTEXT - 1
-POSITIONS = np.where(POSITIONS > LAST, 2 * LAST - POSITIONS, POSITIONS)  # Reflected behind the end.
+"""Position of the last sample of a frame with its context."""
 
-TOGETHER = 32
+POSITIONS = LAST - np.abs(
+    LAST - np.arange(0, FRAME + 2 * CONTEXT - TRANSFORM + 1, HOP)[:, None] - np.arange(TRANSFORM)
+)
+"""Where the samples of the Fourier transforms lie in a frame, reflected behind its end,
+[4, TRANSFORM]."""
+
+FRAMES_AT_ONCE = 32
 """Frames that are computed together at most."""
 
 ROWS = 64
@@ -114,7 +117,7 @@ class SileroNetwork:
         self._gates: Weights = (weights["decoder.rnn.weight_ih"] * scales[:, None]).reshape(
             -1, ROWS, width
         )
-        self._again: Weights = (weights["decoder.rnn.weight_hh"] * scales[:, None]).reshape(
+        self._recurrent: Weights = (weights["decoder.rnn.weight_hh"] * scales[:, None]).reshape(
             -1, ROWS, width
         )
 
@@ -156,7 +159,7 @@ class SileroNetwork:
         gates = self._inputs(self._spectra(windows))
         hidden = np.empty((count, len(self._last)), np.float32)
         for index in range(count):
-            self._remember(gates[index], state, hidden[index])
+            self._lstm_step(gates[index], state, hidden[index])
         np.maximum(hidden, 0, out=hidden)
         hidden *= self._last
         logits = hidden.sum(1).tolist()
@@ -186,10 +189,10 @@ class SileroNetwork:
         gates += self._gates_bias
         return gates
 
-    def _remember(self, gates: Weights, state: Weights, hidden: Weights) -> None:
+    def _lstm_step(self, gates: Weights, state: Weights, hidden: Weights) -> None:
         """One step of the LSTM cell: changes `gates` and the state, and gives the hidden state."""
         cell = state[1]
-        gates += (self._again @ state[0]).reshape(gates.shape)
+        gates += (self._recurrent @ state[0]).reshape(gates.shape)
         np.tanh(gates, out=gates)
         gates *= self._scales
         gates += self._shifts
@@ -228,8 +231,8 @@ class SileroFrames:
         joined = np.concatenate((self._waiting, samples))
         count = (len(joined) - CONTEXT) // FRAME
         probabilities: list[float] = []
-        for first in range(0, count, TOGETHER):
-            some = min(TOGETHER, count - first)
+        for first in range(0, count, FRAMES_AT_ONCE):
+            some = min(FRAMES_AT_ONCE, count - first)
             part = joined[first * FRAME : (first + some) * FRAME + CONTEXT]
             probabilities += self._network.run(part, some, self._state)
         self._waiting = joined[count * FRAME :].copy()

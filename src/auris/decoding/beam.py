@@ -4,7 +4,7 @@ All hypotheses of a search have the same number of tokens. At every step each is
 best next tokens, and the best of all these are followed. A hypothesis that ends is compared with
 others that ended by its score divided by a power of its length, since every token costs
 log-probability. The hypotheses of a search have the prompt in common: when one of them takes over
-the row of another, only the positions of the text are copied.
+the row of another, only the positions that they do not have in common are copied.
 
 Hotwords have rows of their own. The beam is that of a search without hotwords. Hypotheses outside
 it are followed as long as a hotword, or the beginning of one, makes up for what they lack. At the
@@ -141,7 +141,6 @@ class BeamSearch:
     Attributes:
         request: its beam is larger than 1, or it has hotwords.
         stops: ids that end a text.
-        fixed: positions at the beginning of the cache rows that all hypotheses have in common.
         prefill_seconds, seconds: time of the passes over the prompt, and of the others.
         ended: hypotheses of the beam that ended.
         ended_outside: others that ended, with hotwords.
@@ -149,7 +148,6 @@ class BeamSearch:
 
     request: Request
     stops: Collection[int]
-    fixed: int
     prefill_seconds: float
     seconds: float = 0.0
     ended: list[Hypothesis] = field(default_factory=list)
@@ -345,6 +343,10 @@ class BeamSearch:
         self, following: _NextTokens, used: Collection[tuple[int, int]]
     ) -> list[_Extension]:
         """Extensions with hotwords which are not used, the best ones with their bonus first."""
+        outside = [row for row, one in enumerate(following.hypotheses) if not one.in_beam]
+        if outside:  # Those of the beam were scored together before.
+            states = [following.hypotheses[row].state for row in outside]
+            self._scorer.most(states, following.best.tokens[outside])
         extensions = []
         for parent, hypothesis in enumerate(following.hypotheses):
             for number, token in enumerate(following.best.tokens[parent].tolist()):
@@ -390,15 +392,15 @@ class BeamSearch:
         repetition = parent.repetition.copy()
         looping = repetition.add(choice.token) is not None
         return Hypothesis(
-            self,
-            (*parent.choices, choice),
-            extension.score,
-            extension.state,
-            repetition,
-            extension.bonus,
-            bonus_state,
-            parent.in_beam,
-            parent.probe_logprob,
+            search=self,
+            choices=(*parent.choices, choice),
+            score=extension.score,
+            state=extension.state,
+            repetition=repetition,
+            bonus=extension.bonus,
+            bonus_state=bonus_state,
+            in_beam=parent.in_beam,
+            probe_logprob=parent.probe_logprob,
             finish="loop" if looping else None,
         )
 

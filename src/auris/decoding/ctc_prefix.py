@@ -110,7 +110,10 @@ class CtcPrefixScorer:
         return score, _PrefixPaths(before, token, state.logprob + score)
 
     def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
-        paths = [state for state in states if isinstance(state, _PrefixPaths)]
+        paths = []
+        for state in states:
+            assert isinstance(state, _PrefixPaths)
+            paths.append(state)
         self._add_paths(paths)
         units = self._probabilities[tokens]
         logprobs = np.array([one.logprob for one in paths])

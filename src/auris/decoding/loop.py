@@ -333,7 +333,7 @@ class DecodeLoop:
             ended = bool(steps) and steps[-1].finish is not None
             if not ended and row.request.needs_search:
                 given = (self._backend, self._cache, self._active)
-                search = BeamSearch(row.request, self._stops, self._cache.lengths[index], seconds)
+                search = BeamSearch(row.request, self._stops, seconds)
                 steps[:] = begin_search(*given, search, index, steps, scores)
                 continue
             if not ended:

@@ -130,7 +130,12 @@ class WeightedScorer:
     def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
         totals = np.zeros(tokens.shape)
         for index, (scorer, weight) in enumerate(self._parts):
-            own = [state[index] for state in states if isinstance(state, tuple)]
+            if weight == 0.0:  # The most may be infinite.
+                continue
+            own = []
+            for state in states:
+                assert isinstance(state, tuple)
+                own.append(state[index])
             totals += weight * scorer.most(own, tokens)
         return totals
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import math
 import unicodedata
+import weakref
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -56,7 +57,9 @@ class _Bounds(dict[int, float]):
     """The most that each token may add after pending bytes, computed when it is needed."""
 
     def __init__(self, scorer: WordScorer, pending: bytes, inside: bool) -> None:
-        self._scorer, self._pending, self._inside = scorer, pending, inside
+        # The scorer has the bounds: without a circle nothing waits for the garbage collector.
+        self._scorer: WordScorer = weakref.proxy(scorer)
+        self._pending, self._inside = pending, inside
 
     def __missing__(self, token: int) -> float:
         bound = self[token] = self._scorer.most_added(self._pending, self._inside, token)

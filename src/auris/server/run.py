@@ -6,12 +6,13 @@ them. A process imports this module before it can answer that it lives, so it im
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
 import tempfile
+import threading
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -19,6 +20,7 @@ from uvicorn.supervisors import Multiprocess
 
 from auris.errors import UsageError
 from auris.server.connections import BACKLOG, GuardedHttp, GuardedWebSocket, most_connections
+from auris.server.load_balancer import LoadBalancer, WorkerSocket
 from auris.server.log import log_config
 from auris.server.metrics import MULTIPROCESS
 from auris.server.settings import Settings
@@ -40,8 +42,6 @@ CONNECTIONS: dict[str, Any] = {
     "ws_per_message_deflate": False,
 }
 """uvicorn's options of connections."""
-
-_LOG = logging.getLogger("uvicorn.error")
 
 
 def run(settings: Settings) -> None:
@@ -73,7 +73,7 @@ def run(settings: Settings) -> None:
     config = uvicorn.Config(application, factory=True, workers=settings.workers, **options)
     with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
-        _run_workers(config)
+        _run_workers(config, folder)
 
 
 def _load_app(settings: Settings) -> FastAPI:
@@ -83,54 +83,16 @@ def _load_app(settings: Settings) -> FastAPI:
     return create_app(Server.load(settings))
 
 
-def _run_workers(config: uvicorn.Config) -> None:
-    if sys.platform == "linux":
-        port: socket.socket = SharedPort.bound(config.host, config.port)
-        host, number = port.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        scheme = "https" if config.is_ssl else "http"
-        _LOG.info("Uvicorn running on %s://%s:%d", scheme, shown, number)
-    else:
-        port = config.bind_socket()
-    Multiprocess(config, [port]).run()
-
-
-class SharedPort(socket.socket):
-    """A bound socket that becomes another one, at the same port, in the process it is sent to.
-
-    Linux spreads connections over the listening sockets of a port. Where processes share one
-    socket, whichever wakes first takes all connections that wait, and one engine gets the work of
-    many callers while the others have none.
-
-    Only the sockets of the worker processes listen; the first one reserves the port for them.
-    """
-
-    @classmethod
-    def bound(cls, host: str, port: int) -> SharedPort:
-        """A socket at a port; 0 takes a free one.
-
-        Raises:
-            UsageError: the port is taken, or the address is none of this machine's.
-        """
-        # Sockets like these share a port with anybody's, another server's as well.
-        free_port(host, port)
-        return cls.sharing((host, port))
-
-    @classmethod
-    def sharing(cls, address: tuple[Any, ...]) -> SharedPort:
-        """A further socket at an address."""
-        shared = cls(_family(address[0]))
-        try:
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind(address)
-        except OSError:
-            shared.close()
-            raise
-        return shared
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return SharedPort.sharing, (self.getsockname(),)
+def _run_workers(config: uvicorn.Config, folder: str) -> None:
+    port = config.bind_socket()
+    if not hasattr(socket, "send_fds"):  # Windows: the workers share the socket.
+        Multiprocess(config, [port]).run()
+        return
+    path = str(Path(folder, "workers"))
+    supervisor = Multiprocess(config, [WorkerSocket(path)])
+    balancer = LoadBalancer(port, path, BACKLOG, supervisor.should_exit.is_set)
+    threading.Thread(target=balancer.run, name="auris-balancer", daemon=True).start()
+    supervisor.run()
 
 
 def free_port(host: str, port: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.config import dictConfig
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -128,11 +128,14 @@ async def _stop_accepting(server: asyncio.Server) -> None:
     """Close the sockets of a server. asyncio loses a connection that it has accepted, and leaves
     it open, if the server is closed before the connection has begun."""
     loop = asyncio.get_running_loop()
-    for listening in server.sockets:
-        loop.remove_reader(listening)
-    for _ in range(ACCEPT_ITERATIONS):
-        await asyncio.sleep(0)
-    server.close()
+    try:
+        with suppress(NotImplementedError):  # Of Windows, where this is not needed.
+            for listening in server.sockets:
+                loop.remove_reader(listening)
+        for _ in range(ACCEPT_ITERATIONS):
+            await asyncio.sleep(0)
+    finally:
+        server.close()
 
 
 def run(
