@@ -65,20 +65,25 @@ class Program:
         return self._log.read_text()
 
 
+def _environment() -> dict[str, str]:
+    """Of a process that runs this package."""
+    source = str(Path(auris.__file__).parents[1])
+    inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": inherited, "PYTHONUNBUFFERED": "1"}
+
+
 @contextmanager
 def serving(
     tmp_path: Path, *options: str, command: list[str] = SERVE, **environment: str
 ) -> Iterator[Program]:
     log = tmp_path / "log"
-    source = str(Path(auris.__file__).parents[1])
-    inherited = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     with open(log, "w") as file:
         process = subprocess.Popen(
             [*command, "--port", "0", "--state-dir", str(tmp_path / "state"), *options],
             stdout=file,
             stderr=file,
             text=True,
-            env={**os.environ, "PYTHONPATH": inherited, "PYTHONUNBUFFERED": "1", **environment},
+            env=_environment() | environment,
         )
     started: Program | None = None
     try:
@@ -183,8 +188,25 @@ def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
     assert all(sample in text for text in metrics)
 
 
+@POSIX
+def test_sigterm_while_workers_load_ends_them(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = [*SERVE, "--workers", "2", "--port", "0", "--state-dir", str(tmp_path / "state")]
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment())
+    try:
+        until(lambda: log.read_text().count("Started server process") == 2, 60)
+        process.terminate()
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+    assert "Stopping parent process" in log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the environment of other processes")
-def test_workers_do_not_inherit_the_api_key(tmp_path: Path) -> None:
+def test_workers_have_no_api_key_and_end_with_their_supervisor(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-that-nobody-guesses\n")
     with serving(tmp_path, "--workers", "2", AURIS_API_KEYS=str(keys)) as running:
@@ -198,6 +220,16 @@ def test_workers_do_not_inherit_the_api_key(tmp_path: Path) -> None:
             seen = (Path("/proc") / str(process) / "environ").read_bytes()
             assert b"AURIS_API_KEYS" in seen or process != running.process.pid
             assert b"nobody-guesses" not in seen
+        running.process.kill()
+        until(lambda: not any(map(_runs, family)), 60)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process runs; one that has ended may wait for its parent."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(process: int) -> list[int]:

@@ -344,7 +344,7 @@ class BeamSearch:
     ) -> list[_Extension]:
         """Extensions with hotwords which are not used, the best ones with their bonus first."""
         outside = [row for row, one in enumerate(following.hypotheses) if not one.in_beam]
-        if outside:  # Those of the beam were scored together before.
+        if outside:  # Scored together, as those of the beam were, before each is followed.
             states = [following.hypotheses[row].state for row in outside]
             self._scorer.most(states, following.best.tokens[outside])
         extensions = []

@@ -8,11 +8,16 @@ get the live streams of twice as many callers as another one.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import selectors
 import signal
 import socket
 import struct
+import tempfile
+import threading
+import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -21,12 +26,25 @@ from typing import Any
 COUNT = struct.Struct("<Q")
 """What a worker writes when a connection ends: how many of those it got have ended."""
 
+LONGEST_FOLDER = 70
+"""Letters of the name of a folder with Unix sockets, whose whole name may have about 100."""
+
+RETRY_SECONDS = 1.0
+"""How long a worker with too many open files accepts nothing."""
+
+WARNING_SECONDS = 10.0
+"""Time between lines of the log about connections that were lost."""
+
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_LOG = logging.getLogger(__name__)
+
 
 class WorkerSocket(socket.socket):
     """A worker's listening socket: it accepts the connections that a `LoadBalancer` deals.
 
-    It is made in the supervisor, without a connection, and becomes one in each process that it is
-    sent to.
+    It is made in the supervisor, without a connection, and becomes another one in each process that
+    it is sent to.
 
     Args:
         path: of the Unix socket of the balancer.
@@ -36,16 +54,18 @@ class WorkerSocket(socket.socket):
         super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         self._path = path
         self._ended = 0
+        self._retry_at = 0.0
+        self._orphaned = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WorkerSocket, (self._path,)
 
     def listen(self, backlog: int = 0, /) -> None:
         """Let the balancer deal connections to this process."""
-        blocking = self.getblocking()
+        timeout = self.gettimeout()
         self.setblocking(True)
         self.connect(self._path)
-        self.setblocking(blocking)
+        self.settimeout(timeout)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection, and the address of its client.
@@ -56,13 +76,19 @@ class WorkerSocket(socket.socket):
                 ends this process, too.
             OSError: this process has as many open files as it may; the connection is lost.
         """
+        if time.monotonic() < self._retry_at:
+            raise BlockingIOError
         data, files, _, _ = socket.recv_fds(self, 1, 1)
         if not data:
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._orphaned:
+                self._orphaned = True
+                os.kill(os.getpid(), signal.SIGTERM)
             raise ConnectionAbortedError("the supervisor has ended")
         if not files:
             self._count_end()
+            self._retry_at = time.monotonic() + RETRY_SECONDS
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        os.set_inheritable(files[0], False)
         connection = _DealtSocket(files[0], self._count_end)
         try:
             return connection, connection.getpeername()
@@ -81,30 +107,30 @@ class _DealtSocket(socket.socket):
 
     Args:
         file: descriptor of the connection.
-        ended: called once, when it is closed.
+        ended: called once, when it is closed or collected.
     """
 
     def __init__(self, file: int, ended: Callable[[], None]) -> None:
         super().__init__(fileno=file)
-        self._report: Callable[[], None] | None = ended
+        self._end = weakref.finalize(self, ended)
+        self._end.atexit = False
 
     def close(self) -> None:
         """Close it, and report this."""
         super().close()
-        report, self._report = self._report, None
-        if report is not None:
-            report()
+        self._end()
 
 
 class _Worker:
     """The balancer's end of a worker's socket.
 
     Attributes:
-        link: to the worker.
+        link: to the worker, not blocking.
         dealt: connections that it got.
     """
 
     def __init__(self, link: socket.socket) -> None:
+        link.setblocking(False)
         self.link = link
         self.dealt = 0
         self._ended = 0
@@ -119,6 +145,8 @@ class _Worker:
         """Read what the worker has written; returns whether it still runs."""
         try:
             data = self.link.recv(1 << 16)
+        except (BlockingIOError, InterruptedError):
+            return True
         except OSError:
             data = b""
         self._unread += data
@@ -136,37 +164,67 @@ class LoadBalancer:
 
     Args:
         port: bound, not yet listening.
-        path: where the Unix socket for the workers is made.
         backlog: connections that the system holds until they are accepted.
-        stopping: whether the server stops, so that the port is closed when the last worker ends.
+        stopping: set when the server stops; the port is closed when the last worker has ended. Set
+            by the balancer itself if it cannot continue.
+
+    Attributes:
+        path: of the Unix socket for the workers.
+        failed: whether it could not continue.
     """
 
-    def __init__(
-        self, port: socket.socket, path: str, backlog: int, stopping: Callable[[], bool]
-    ) -> None:
+    def __init__(self, port: socket.socket, backlog: int, stopping: threading.Event) -> None:
         self._port = port
         self._backlog = backlog
         self._stopping = stopping
+        # Long names of temporary folders leave no room for the name of a Unix socket.
+        short = len(tempfile.gettempdir()) <= LONGEST_FOLDER
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="auris-workers-", dir=None if short else "/tmp"
+        )
+        self.path = os.path.join(self._folder.name, "socket")
         self._entrance = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._entrance.bind(path)
+        self._entrance.bind(self.path)
         self._entrance.listen()
+        self._entrance.setblocking(False)
+        self._port.setblocking(False)
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
+        self._warn_at = 0.0
+        self.failed = False
 
     def run(self) -> None:
         """Deal connections until the server stops; for a thread of its own."""
-        with self._selector, self._port, self._entrance:
-            self._port.setblocking(False)
+        try:
             self._selector.register(self._entrance, selectors.EVENT_READ, self._add_worker)
-            while self._workers or not self._stopping():
+            while self._workers or not self._stopping.is_set():
                 for key, _ in self._selector.select(timeout=1.0):
                     key.data()
+        except Exception:  # The server cannot serve without it.
+            self.failed = True
+            _LOG.exception("The server accepts no connections any more, and stops.")
+        finally:
+            self._stopping.set()
+            self._port.close()
+            for worker in self._workers:
+                worker.link.close()
+
+    def close(self) -> None:
+        """Remove the Unix socket, once `run` and all workers have ended. A worker that becomes
+        ready while the server stops still finds it."""
+        self._entrance.close()
+        self._selector.close()
+        self._folder.cleanup()
 
     def _add_worker(self) -> None:
-        worker = _Worker(self._entrance.accept()[0])
-        worker.link.setblocking(False)
+        try:
+            link, _ = self._entrance.accept()
+        except OSError as error:
+            self._pause(error)
+            return
+        worker = _Worker(link)
         self._workers.append(worker)
-        self._selector.register(worker.link, selectors.EVENT_READ, partial(self._read, worker))
+        self._selector.register(link, selectors.EVENT_READ, partial(self._read, worker))
         if len(self._workers) == 1:
             self._port.listen(self._backlog)
             self._selector.register(self._port, selectors.EVENT_READ, self._deal)
@@ -183,11 +241,14 @@ class LoadBalancer:
             self._selector.unregister(self._port)
 
     def _deal(self) -> None:
-        """Accept a connection, and hand it to the worker with the fewest open ones; without one
-        that takes it, it is closed."""
+        """Accept a connection, and hand it to the worker with the fewest open ones; if none takes
+        it, it is closed."""
+        if not self._workers:  # The last one ended just now.
+            return
         try:
             connection, _ = self._port.accept()
-        except OSError:  # The client has disconnected, or there are too many open files.
+        except OSError as error:
+            self._pause(error)
             return
         with connection:
             for worker in sorted(self._workers, key=lambda one: (one.open, one.dealt)):
@@ -200,3 +261,16 @@ class LoadBalancer:
                 else:
                     worker.dealt += 1
                     return
+        self._warn("a connection was closed: no process of the server takes it")
+
+    def _pause(self, error: OSError) -> None:
+        """Wait where the system has no room for a connection; other errors are of one that has
+        ended."""
+        if error.errno in NO_RESOURCES:
+            self._warn(f"connections could not be accepted ({error.strerror})")
+            time.sleep(0.1)
+
+    def _warn(self, text: str) -> None:
+        if time.monotonic() >= self._warn_at:
+            self._warn_at = time.monotonic() + WARNING_SECONDS
+            _LOG.warning(text)

@@ -1,6 +1,6 @@
 """Running the server: in this process, or in several that share a port.
 
-uvicorn sends the application and the port to worker processes through the pipe by which it starts
+uvicorn sends the application and the socket to worker processes through the pipe by which it starts
 them. A process imports this module before it can answer that it lives, so it imports little.
 """
 
@@ -11,8 +11,8 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -73,7 +73,7 @@ def run(settings: Settings) -> None:
     config = uvicorn.Config(application, factory=True, workers=settings.workers, **options)
     with tempfile.TemporaryDirectory(prefix="auris-metrics-") as folder:
         os.environ[MULTIPROCESS] = folder
-        _run_workers(config, folder)
+        _run_workers(config)
 
 
 def _load_app(settings: Settings) -> FastAPI:
@@ -83,16 +83,21 @@ def _load_app(settings: Settings) -> FastAPI:
     return create_app(Server.load(settings))
 
 
-def _run_workers(config: uvicorn.Config, folder: str) -> None:
+def _run_workers(config: uvicorn.Config) -> None:
     port = config.bind_socket()
     if not hasattr(socket, "send_fds"):  # Windows: the workers share the socket.
         Multiprocess(config, [port]).run()
         return
-    path = str(Path(folder, "workers"))
-    supervisor = Multiprocess(config, [WorkerSocket(path)])
-    balancer = LoadBalancer(port, path, BACKLOG, supervisor.should_exit.is_set)
-    threading.Thread(target=balancer.run, name="auris-balancer", daemon=True).start()
-    supervisor.run()
+    stopping = threading.Event()
+    with closing(LoadBalancer(port, BACKLOG, stopping)) as balancer:
+        supervisor = Multiprocess(config, [WorkerSocket(balancer.path)])
+        supervisor.should_exit = stopping
+        dealing = threading.Thread(target=balancer.run, name="auris-balancer", daemon=True)
+        dealing.start()
+        supervisor.run()
+        dealing.join()
+    if balancer.failed:
+        sys.exit(1)
 
 
 def free_port(host: str, port: int) -> int:
