@@ -166,7 +166,8 @@ class SileroNetwork:
         return [0.5 + 0.5 * math.tanh(0.5 * (logit + self._last_bias)) for logit in logits]
 
     def _spectra(self, windows: Samples) -> Weights:
-        """Magnitudes [n, 6, bins] of the windows of frames [n, 4, TRANSFORM], with zeros around."""
+        """Magnitudes [n, 6, bins] of the windows of frames [n, 4, TRANSFORM], with a row of zeros
+        before and after."""
         windows *= self._window
         parts = np.fft.rfft(windows)
         real, imaginary = parts.real, parts.imag
@@ -180,7 +181,7 @@ class SileroNetwork:
         return padded
 
     def _inputs(self, spectra: Weights) -> Weights:
-        """What the gates get of each frame, [n, 4, width]."""
+        """What each frame, by its spectra [n, 6, bins], gives to the gates, [n, 4, width]."""
         count, rows, _ = spectra.shape
         padded = np.zeros((count, rows, len(self._last)), np.float32)
         self._first(spectra, padded[:, 1:-1])
@@ -190,18 +191,25 @@ class SileroNetwork:
         return gates
 
     def _lstm_step(self, gates: Weights, state: Weights, hidden: Weights) -> None:
-        """One step of the LSTM cell: changes `gates` and the state, and gives the hidden state."""
+        """One step of the LSTM.
+
+        Args:
+            gates: [4, width], what the frame gives to the input, forget, cell and output gate; they
+                are changed.
+            state: [2, width], after the frame before; it is changed.
+            hidden: [width], receives the hidden state.
+        """
         cell = state[1]
         gates += (self._recurrent @ state[0]).reshape(gates.shape)
         np.tanh(gates, out=gates)
         gates *= self._scales
         gates += self._shifts
-        enter, keep, new, leave = gates
-        cell *= keep
-        enter *= new
-        cell += enter
+        input_gate, forget_gate, new_cell, output_gate = gates
+        cell *= forget_gate
+        input_gate *= new_cell
+        cell += input_gate
         np.tanh(cell, out=hidden)
-        hidden *= leave
+        hidden *= output_gate
         state[0] = hidden
 
 
