@@ -39,7 +39,7 @@ def test_one_recording(qwen: AsrPipeline) -> None:
     assert result.text == segment.text
     assert result.seconds == 2.5
     assert result.finish_reason == segment.finish_reason
-    chances = [chance for _, chance in segment.word_confidences if chance is not None]
+    chances = [confidence for _, confidence in segment.word_confidences if confidence is not None]
     assert result.confidence == pytest.approx(np.mean(chances))
     assert set(result.timings) == {"audio", "mel", "encode", "prefill", "decode"}
     assert all(seconds >= 0 for seconds in result.timings.values())

@@ -37,12 +37,12 @@ class Scripted(MarkAlignment):
         """Times of words that are their numbers; the first sample of a chunk is its position."""
         seconds, start = len(samples) / 16000, float(samples[0])
         self.passes.append((seconds, len(words)))
-        heard = [
+        times = [
             1000 * min(max(time - start, 0.0), seconds)
             for word in words
             for time in self.times[int(word)]
         ]
-        return Marks(heard, [0.0] * len(heard))
+        return Marks(times, [0.0] * len(times))
 
 
 def placed(times: Sequence[tuple[float, float]], seconds: float) -> tuple[list[Word], Scripted]:
@@ -54,12 +54,12 @@ def placed(times: Sequence[tuple[float, float]], seconds: float) -> tuple[list[W
 
 
 @given(st.lists(st.integers(0, 30).map(lambda n: 80.0 * n), min_size=1, max_size=60))
-def test_repairs_equal_those_of_the_reference(heard: list[float]) -> None:
+def test_repairs_equal_those_of_the_reference(times: list[float]) -> None:
     module = pytest.importorskip("transformers.models.qwen3_asr.processing_qwen3_asr")
-    repaired, runs = repair(heard)
-    assert repaired == module._fix_timestamps(np.array(heard, np.float32))
+    repaired, runs = repair(times)
+    assert repaired == module._fix_timestamps(np.array(times, np.float32))
     assert repaired == sorted(repaired)
-    assert all(run or time == there for run, time, there in zip(runs, repaired, heard, strict=True))
+    assert all(run or time == there for run, time, there in zip(runs, repaired, times, strict=True))
 
 
 def test_increasing_times_are_not_changed() -> None:
@@ -74,13 +74,13 @@ def test_repaired_runs_are_counted() -> None:
     assert runs == [0, 3, 3, 3, 0, 0, 0]
 
 
-def words_of(heard: Sequence[float], seconds: float = 10.0) -> list[Word]:
+def words_of(times: Sequence[float], seconds: float = 10.0) -> list[Word]:
     class FixedTimes(Scripted):
         def marks(self, samples: Samples, words: Sequence[str]) -> Marks:
-            return Marks(list(heard), [-0.5] * len(heard))
+            return Marks(list(times), [-0.5] * len(times))
 
     samples = np.zeros(round(seconds * 16000), np.float32)
-    return FixedTimes([]).words(samples, " ".join("a" for _ in heard[::2]), None)
+    return FixedTimes([]).words(samples, " ".join("a" for _ in times[::2]), None)
 
 
 def test_repaired_words_are_marked() -> None:
@@ -104,10 +104,10 @@ def test_times_after_the_end_are_clipped() -> None:
 
 
 @given(st.lists(st.integers(0, 50).map(lambda n: 80.0 * n), max_size=40), st.floats(0.1, 5.0))
-def test_words_of_any_scores_are_valid(heard: list[float], seconds: float) -> None:
-    heard = heard[: len(heard) // 2 * 2]
-    words = words_of(heard, seconds)
-    assert len(words) == len(heard) // 2
+def test_words_of_any_scores_are_valid(times: list[float], seconds: float) -> None:
+    times = times[: len(times) // 2 * 2]
+    words = words_of(times, seconds)
+    assert len(words) == len(times) // 2
     is_sound(words, round(seconds * 16000) / 16000)
 
 

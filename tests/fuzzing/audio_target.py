@@ -42,7 +42,7 @@ class Audio(Target):
         self._inputs = 0
         self.decoded = 0
 
-    def generate(self, chance: random.Random) -> bytes:
+    def generate(self, rng: random.Random) -> bytes:
         return self._uploads.one()[1]
 
     def run(self, data: bytes) -> None:

@@ -45,12 +45,12 @@ def _summary(findings: Findings, began: float, guided: bool) -> None:
 def _run_blindly(options: argparse.Namespace) -> None:
     from tests.fuzzing.targets import TARGETS
 
-    chance, findings = random.Random(options.seed), Findings(options.folder / "found")
+    rng, findings = random.Random(options.seed), Findings(options.folder / "found")
     with tempfile.TemporaryDirectory() as scratch:
         target = TARGETS[options.target](Path(scratch))
         began = time.monotonic()
         while time.monotonic() - began < options.seconds:
-            findings.run_alone(target, target.generate(chance))
+            findings.run_alone(target, target.generate(rng))
         target.close()
     _summary(findings, began, guided=False)
 
@@ -65,7 +65,7 @@ def _run_guided(options: argparse.Namespace) -> None:
     if not kind.in_process:
         _run_blindly(options)
         return
-    chance, findings = random.Random(options.seed), Findings(options.folder / "found")
+    rng, findings = random.Random(options.seed), Findings(options.folder / "found")
     corpus = options.folder / "corpus"
     corpus.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,10 +82,10 @@ def _run_guided(options: argparse.Namespace) -> None:
                 _summary(findings, began, guided=True)
 
         def mutate(data: bytes, largest: int, seed: int) -> bytes:
-            chance.seed(seed)
-            if chance.random() < 0.5:
+            rng.seed(seed)
+            if rng.random() < 0.5:
                 return atheris.Mutate(data, largest)
-            return target.generate(chance)[:largest]
+            return target.generate(rng)[:largest]
 
         flags = [
             f"-max_total_time={options.seconds:.0f}",

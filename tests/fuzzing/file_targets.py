@@ -177,11 +177,11 @@ class Containers(FileTarget):
 
     binary = True
 
-    def generate(self, chance: random.Random) -> bytes:
-        name, _, content = chance.choice(self.corpus).partition(b"\n")
-        if chance.random() < 0.5:
-            return super().generate(chance)
-        return named(name.decode(), change_header(chance, content))
+    def generate(self, rng: random.Random) -> bytes:
+        name, _, content = rng.choice(self.corpus).partition(b"\n")
+        if rng.random() < 0.5:
+            return super().generate(rng)
+        return named(name.decode(), change_header(rng, content))
 
 
 class Safetensors(Containers):

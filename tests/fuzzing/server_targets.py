@@ -169,13 +169,13 @@ class Requests(Target):
     def _upload(self, data: bytes) -> bytes:
         return request(form(data, response_format=b"verbose_json"), headers=CLOSING)
 
-    def generate(self, chance: random.Random) -> bytes:
-        drawn = chance.random()
+    def generate(self, rng: random.Random) -> bytes:
+        drawn = rng.random()
         if drawn < 0.5:
             return self._upload(self._uploads.one()[1])
         if drawn < 0.8:
             return self._maker.one()[1]
-        return mutated(chance, [self._maker.one()[1]], binary=False)
+        return mutated(rng, [self._maker.one()[1]], binary=False)
 
     def _start(self) -> tuple[int, subprocess.Popen[bytes]]:
         with socket.socket() as free:

@@ -47,9 +47,9 @@ class Target(ABC):
     def run(self, data: bytes) -> None:
         """Read an input; whatever is raised is a finding."""
 
-    def generate(self, chance: random.Random) -> bytes:
+    def generate(self, rng: random.Random) -> bytes:
         """An input that is probably wrong."""
-        return mutated(chance, self.corpus, self.binary)
+        return mutated(rng, self.corpus, self.binary)
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
         """End what was started."""

@@ -30,14 +30,14 @@ FOUND = Path(__file__).parent / "found"
 @pytest.mark.parametrize("name", TARGETS)
 def test_inputs_are_read_or_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
-    target, chance = TARGETS[name](tmp_path / "files"), random.Random(0)
+    target, rng = TARGETS[name](tmp_path / "files"), random.Random(0)
     findings = Findings(tmp_path / "found")
     for path in sorted((FOUND / name).glob("*")):
         findings.run(target, path.read_bytes())
     for data in target.corpus:
         findings.run(target, data)
     for _ in range(INPUTS.get(name, 400)):
-        findings.run(target, target.generate(chance))
+        findings.run(target, target.generate(rng))
     target.close()
     assert not findings.places, sorted(findings.places)
     if isinstance(target, Audio):
@@ -71,8 +71,8 @@ def test_findings_are_written_once_for_each_place(tmp_path: Path) -> None:
 def test_mutations_depend_on_the_seed_alone() -> None:
     corpus = [b'{"a": [1, "x"]}', b"text"]
     first, second = (
-        [mutated(chance, corpus, binary=False) for _ in range(50)]
-        for chance in (random.Random(3), random.Random(3))
+        [mutated(rng, corpus, binary=False) for _ in range(50)]
+        for rng in (random.Random(3), random.Random(3))
     )
     assert first == second
     assert len(set(first)) > 30

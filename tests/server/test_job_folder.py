@@ -180,8 +180,8 @@ def test_deleting_a_job_removes_all_its_data(tmp_path: Path, over: bool) -> None
     """Also from the database and its log, while the server runs."""
     secret = "SECRET" * 2000
     store = JobStore(tmp_path)
-    asked = TranscriptionRequest(model="tiny", prompt=secret)
-    job = store.accept("me", asked, "digest", io.BytesIO(secret.encode()), 9).id
+    request = TranscriptionRequest(model="tiny", prompt=secret)
+    job = store.accept("me", request, "digest", io.BytesIO(secret.encode()), 9).id
     other = store.accept(
         "me", TranscriptionRequest(model="tiny"), "digest", io.BytesIO(b"sound"), 9
     ).id

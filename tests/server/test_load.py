@@ -66,14 +66,14 @@ def test_slow_recordings_do_not_delay_cheap_requests(
     """With one pool of four threads, sixteen of them blocked all other requests."""
     with running(_settings(tmp_path)) as live:
         live.server.pools.decoding = live.server.pools.decoding[lane:]
-        asked = [callers.submit(live.transcribe, b"slow") for _ in range(16)]
+        pending = [callers.submit(live.transcribe, b"slow") for _ in range(16)]
         until(lambda: slow.begun >= 2)
         with live.client() as client:
             for path in ("/health", "/metrics", "/v1/models", "/v1/jobs"):
                 assert client.get(path).status_code == 200
             assert client.get("/v1/jobs/job_none").status_code == 404
         slow.go.set()
-        assert {answer.result().status_code for answer in asked} == {400}
+        assert {answer.result().status_code for answer in pending} == {400}
 
 
 @pytest.mark.parametrize("lane", [1, 2])
@@ -101,11 +101,11 @@ def test_cheap_recordings_are_decoded_during_expensive_ones(
 
     monkeypatch.setattr(audio_routes, "measured", measured)
     with running(_settings(tmp_path)) as live:
-        asked = [callers.submit(live.transcribe, long) for _ in range(8)]
+        pending = [callers.submit(live.transcribe, long) for _ in range(8)]
         assert begun.acquire(timeout=60)
         assert live.transcribe(example).json()["text"] == EXAMPLE_TEXT
         go.set()
-        assert {answer.result().status_code for answer in asked} == {200}
+        assert {answer.result().status_code for answer in pending} == {200}
 
 
 def test_recordings_of_disconnected_clients_are_not_decoded(
@@ -159,10 +159,10 @@ def test_shutdown_does_not_wait_for_decoding(
     tmp_path: Path, slow: Slow, callers: ThreadPoolExecutor
 ) -> None:
     with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
-        asked = callers.submit(live.transcribe, b"slow")
+        pending = callers.submit(live.transcribe, b"slow")
         until(lambda: slow.begun)
     assert not slow.go.is_set()
-    answer = asked.result(60)
+    answer = pending.result(60)
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "server_stopping"
 
@@ -184,26 +184,26 @@ def test_requests_not_finished_at_shutdown_get_an_error(
 
     monkeypatch.setattr(Call, "run", run)
     with running(_settings(tmp_path), timeout_graceful_shutdown=1) as live:
-        asked = callers.submit(live.transcribe, example, stream=stream)
+        pending = callers.submit(live.transcribe, example, stream=stream)
         assert begun.wait(60)
-    answer = asked.result(60)
+    answer = pending.result(60)
     if stream:
         assert answer.status_code == 200
         (event,) = answer.text.strip().split("\n\n")
-        told = json.loads(event.removeprefix("data: "))
+        result = json.loads(event.removeprefix("data: "))
     else:
         assert answer.status_code == 503
-        told = answer.json()
-    assert told["error"]["code"] == "server_stopping"
-    assert told["error"]["type"] == "server_error"
+        result = answer.json()
+    assert result["error"]["code"] == "server_stopping"
+    assert result["error"]["type"] == "server_error"
 
 
 def test_work_that_fails_after_its_client_left_is_not_a_loop_error() -> None:
-    told: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
 
     async def call() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda loop, context: told.append(context))
+        loop.set_exception_handler(lambda loop, context: result.append(context))
         work: Future[int] = Future()
 
         async def receive() -> dict[str, Any]:
@@ -214,4 +214,4 @@ def test_work_that_fails_after_its_client_left_is_not_a_loop_error() -> None:
         assert work.cancelled()
 
     asyncio.run(call())
-    assert not told
+    assert not result

@@ -35,7 +35,7 @@ def _same(done: Event, file: Transcript) -> None:
     """The text equals that of the file under the tie rule."""
     if done["transcript"] == file.text:
         return
-    theirs = [chance for segment in file.segments for chance in segment.logprobs]
+    theirs = [logprob for segment in file.segments for logprob in segment.logprobs]
     ours = [entry["logprob"] for entry in done["logprobs"]]
     place = first_difference([round(x, 3) for x in ours], [round(x, 3) for x in theirs])
     assert place is not None
@@ -302,9 +302,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 def test_unsupported_settings_are_refused_with_their_name(live: Live) -> None:
     with talk(live.url) as session:
-        for heard, param in REFUSED:
-            error = session.update(**heard)["error"]
-            assert error["param"] == f"session.{param}", heard
+        for settings, param in REFUSED:
+            error = session.update(**settings)["error"]
+            assert error["param"] == f"session.{param}", settings
             assert error["type"] == "invalid_request_error"
         for body, param in (
             ({}, "session.type"),
@@ -326,24 +326,24 @@ def test_unsupported_settings_are_refused_with_their_name(live: Live) -> None:
 
 def test_a_session_update_applies_completely_or_not_at_all(live: Live) -> None:
     with talk(live.url, manual=False) as session:
-        heard = session.update(
+        settings = session.update(
             turn_detection={"type": "server_vad", "threshold": 0.7},
             transcription={"language": "en", "delay": "high"},
         )["session"]["audio"]["input"]
-        assert heard["turn_detection"] == {
+        assert settings["turn_detection"] == {
             "type": "server_vad",
             "threshold": 0.7,
             "prefix_padding_ms": 300,
             "silence_duration_ms": 500,
         }
         again = session.update(format={"type": "audio/pcma"})["session"]["audio"]["input"]
-        assert again["transcription"] == heard["transcription"]
-        assert again["turn_detection"] == heard["turn_detection"]
+        assert again["transcription"] == settings["transcription"]
+        assert again["turn_detection"] == settings["turn_detection"]
         assert again["format"] == {"type": "audio/pcma"}
         older = session.ask("transcription_session.update", session={"turn_detection": None})
         assert older["type"] == "transcription_session.updated"
         assert older["session"]["input_audio_format"] == "g711_alaw"
-        assert older["session"]["input_audio_transcription"] == heard["transcription"]
+        assert older["session"]["input_audio_transcription"] == settings["transcription"]
         session.update(format={"type": "audio/pcm"})
         session.append(spoken()[:12_000])
         assert session.update(format={"type": "audio/pcmu"})["error"]["param"] == "session"
@@ -379,13 +379,13 @@ def test_metrics_and_log_contain_no_user_content(
             session.update(transcription={"language": "en"})
             session.item(spoken())
             with live.client() as client:
-                told = client.get("/metrics").text
+                metrics = client.get("/metrics").text
         # The line is logged at the end of the session, after the client has disconnected.
         until(lambda: "WEBSOCKET /v1/realtime 101 1000" in caplog.text)
-    assert "auris_realtime_sessions_open 1.0" in told
+    assert "auris_realtime_sessions_open 1.0" in metrics
     for name in ("sessions", "audio_seconds", "items"):
-        assert f"auris_realtime_{name}_total" in told
-    assert 'auris_engine_live_seconds_total{model="tiny-ctc"}' in told
+        assert f"auris_realtime_{name}_total" in metrics
+    assert 'auris_engine_live_seconds_total{model="tiny-ctc"}' in metrics
     assert "kitchen" not in caplog.text
 
 

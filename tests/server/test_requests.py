@@ -203,8 +203,8 @@ def test_streaming_supports_timestamps_and_other_formats(live: Live) -> None:
     data, times = speech(2), {"timestamp_granularities[]": ["word", "segment"]}
     whole = live.transcribe(data, response_format="verbose_json", **times).json()
     formats = ["verbose_json", "srt", "vtt", "text", "srt"]
-    asked = {"response_format": "verbose_json", "stream": "true", "formats[]": formats}
-    events = _events(live.transcribe(data, **asked, **times))
+    fields = {"response_format": "verbose_json", "stream": "true", "formats[]": formats}
+    events = _events(live.transcribe(data, **fields, **times))
     assert [event["type"] for event in events] == [
         "transcript.text.delta",
         "auris.transcript.segment",

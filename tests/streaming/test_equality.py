@@ -28,9 +28,9 @@ def louder(seconds: float, seed: int) -> np.ndarray:
     return samples * np.geomspace(1e-4, 3.0, len(samples)).astype(np.float32)
 
 
-def prefix(pipeline: AsrPipeline, samples: np.ndarray, heard: float, **options: object) -> list:
+def prefix(pipeline: AsrPipeline, samples: np.ndarray, seconds: float, **options: object) -> list:
     """The segments of a file that ends at a step."""
-    end = round(heard * SAMPLE_RATE)
+    end = round(seconds * SAMPLE_RATE)
     found = pipeline.transcribe((samples[:end], SAMPLE_RATE), **options)  # type: ignore[call-overload]
     return list(found.segments)
 
@@ -130,8 +130,8 @@ def test_finished_windows_are_not_computed_again(pipelines: dict[str, AsrPipelin
     assert costs[5.5].frames <= 150  # The last frame of the previous second was not final.
     assert costs[5.5].encoded <= 20
     for update in updates[1:-1:2]:
-        heard = update.seconds
-        same([update.segment], prefix(pipeline, samples, heard, **options), f"{heard} s")
+        seconds = update.seconds
+        same([update.segment], prefix(pipeline, samples, seconds, **options), f"{seconds} s")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -159,7 +159,7 @@ def test_word_times_are_part_of_settled_text(pipelines: dict[str, AsrPipeline]) 
     updates = updates_of(session(pipeline, word_timestamps=True), samples)
     found = pipeline.transcribe((samples, SAMPLE_RATE), **CUT, word_timestamps=True)
     words, others = (
-        [w for s in heard for w in s.words] for heard in (stable(updates), found.segments)
+        [w for s in segments for w in s.words] for segments in (stable(updates), found.segments)
     )
     assert [(w.text, w.start, w.end) for w in words] == [(w.text, w.start, w.end) for w in others]
     assert all(update.segment.words is None for update in updates if not update.final)

@@ -19,29 +19,29 @@ def test_the_list_equals_that_of_the_reference() -> None:
 
 @pytest.mark.parametrize(("code", "name"), LANGUAGES.items())
 def test_code_and_name_in_any_case(code: str, name: str) -> None:
-    for asked in (code, code.upper(), name, name.lower(), name.upper(), f" {name}\n"):
-        assert language_name(asked) == name
+    for language in (code, code.upper(), name, name.lower(), name.upper(), f" {name}\n"):
+        assert language_name(language) == name
 
 
-@pytest.mark.parametrize("asked", [None, "", "auto", "AUTO", " Auto "])
-def test_the_models_choice(asked: str | None) -> None:
-    assert language_name(asked) is None
+@pytest.mark.parametrize("language", [None, "", "auto", "AUTO", " Auto "])
+def test_the_models_choice(language: str | None) -> None:
+    assert language_name(language) is None
 
 
 @pytest.mark.parametrize(
-    "asked", ["xx", "Klingon", "en-US", "zh_CN", "None", "  ", "eng", "English."]
+    "language", ["xx", "Klingon", "en-US", "zh_CN", "None", "  ", "eng", "English."]
 )
-def test_errors_name_the_language_and_the_supported_ones(asked: str) -> None:
+def test_errors_name_the_language_and_the_supported_ones(language: str) -> None:
     with pytest.raises(LanguageError) as caught:
-        language_name(asked)
-    assert repr(asked) in str(caught.value)
+        language_name(language)
+    assert repr(language) in str(caught.value)
     assert "yue (Cantonese)" in str(caught.value)
 
 
 @given(st.text())
-def test_any_text_is_a_known_name_or_an_error(asked: str) -> None:
+def test_any_text_is_a_known_name_or_an_error(language: str) -> None:
     try:
-        name = language_name(asked)
+        name = language_name(language)
     except LanguageError:
         return
     assert name is None or name in LANGUAGES.values()

@@ -136,8 +136,8 @@ class TestDecode:
         ids = tokenizer.encode(text)
         decoder = tokenizer.decoder()
         shown = list(accumulate(map(decoder.push, ids)))
-        heard = accumulate(tokenizer.content(number) for number in ids)
-        assert shown == [whole_characters(content) for content in heard]
+        contents = accumulate(tokenizer.content(number) for number in ids)
+        assert shown == [whole_characters(content) for content in contents]
         assert decoder.flush() == ""
 
     def test_a_tag_is_text_and_a_control_token_is_not(self, tokenizer: Tokenizer) -> None:

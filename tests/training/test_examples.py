@@ -151,9 +151,9 @@ def test_compiled_batches_have_one_shape(
     preprocessor = Preprocessor("htk1024", 32, TOKENIZER.encode, frames=recipe.max_mel_length)
     for epoch in range(3):
         plan = plan_epoch(clips, recipe, epoch)
-        heard = [i for rows in plan.batches for i in rows]
-        assert set(heard) == set(range(len(plan.examples)))
-        assert len(heard) < len(plan.examples) + recipe.rows
+        examples = [i for rows in plan.batches for i in rows]
+        assert set(examples) == set(range(len(plan.examples)))
+        assert len(examples) < len(plan.examples) + recipe.rows
         for index in range(len(plan.batches)):
             batch = EpochBatches(clips, recipe, preprocessor, plan).batch(index)
             assert [tuple(mel.shape) for mel in batch.mels] == [(32, 200)] * 3

@@ -36,6 +36,7 @@ WARNING_SECONDS = 10.0
 """Time between lines of the log about connections that were lost."""
 
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of a system that has no room for another connection."""
 
 _LOG = logging.getLogger(__name__)
 
