@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from auris.decoding.scoring import MISSING, ScorerAfter, WeightedScorer, text_score
+from auris.decoding.scoring import (
+    MISSING,
+    ScorerAfter,
+    Scores,
+    State,
+    Tokens,
+    WeightedScorer,
+    text_score,
+)
 from tests.decoding.scorers import TableScorer, state_after
 
 ONE = TableScorer({(-1, 1): 0.5, (1, 2): 2.0, (2, 9): -1.0}, {2: 4.0})
@@ -47,6 +57,18 @@ def test_the_most_that_is_added_to_texts_together_is_that_of_each_alone() -> Non
         for state, own in zip(states, tokens, strict=True)
     ]
     assert most == [[0.0, 1.0], [0.0, 0.0], [0.0, 3.25], [-0.5, 0.0]]
+
+
+class _Unbounded(TableScorer):
+    """A scorer that knows no bound."""
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        return np.full(tokens.shape, np.inf)
+
+
+def test_a_part_without_weight_adds_nothing_even_if_it_has_no_bound() -> None:
+    scorer = WeightedScorer([(_Unbounded({}), 0.0), (TableScorer({(-1, 4): 2.0}), 0.5)])
+    assert scorer.most([scorer.start()], np.array([[4]])).tolist() == [[1.0]]
 
 
 def test_a_scorer_begins_after_its_token() -> None:
