@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -30,6 +30,7 @@ from tests.server.talk import spoken, talk
 
 SERVE = [sys.executable, "-m", "auris", "serve", "--model", "tiny", "--device", "cpu"]
 SERVE += ["--lm", "none"]  # A search takes twice as long; other tests have it.
+STARTED = "Application startup complete"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 
 
@@ -170,10 +171,26 @@ def test_workers_share_a_port_and_their_jobs(tmp_path: Path) -> None:
 
 
 @POSIX
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    """The other one answers all clients until the new one has started."""
+    with serving(tmp_path, "--workers", "2") as running, ExitStack() as clients:
+        until(lambda: running.log().count(STARTED) == 2, 60)
+        killed = re.findall(r"Started server process \[(\d+)\]", running.log())[0]
+        os.kill(int(killed), signal.SIGKILL)
+        until(lambda: f"Child process [{killed}] died" in running.log())
+        connected = 0
+        while running.log().count(STARTED) < 3 or connected < 8:
+            client = clients.enter_context(httpx.Client(base_url=running.url, timeout=60))
+            assert client.get("/v1/models").status_code == 200
+            connected += 1
+            time.sleep(0.1)
+
+
+@POSIX
 def test_concurrent_requests_are_spread_over_workers(tmp_path: Path) -> None:
     """The log names the process that answered; both answer as many. The metrics are of both."""
     with serving(tmp_path, "--workers", "2", "--log-format", "json") as running:
-        until(lambda: running.log().count("Application startup complete") == 2, 60)
+        until(lambda: running.log().count(STARTED) == 2, 60)
         clients = [httpx.Client(base_url=running.url, timeout=60) for _ in range(64)]
         with ThreadPoolExecutor(64) as callers:
             assert all(r.is_success for r in callers.map(lambda c: c.get("/v1/models"), clients))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from auris.decoding.scoring import Scores, State, Tokens, TokenScorer
+from auris.decoding.scoring import Scores, State, Tokens
 
 LEAST_SCORE = -30.0
 """Least score of a token; a text that needs more frames than there are is impossible."""
@@ -62,8 +62,8 @@ def _series(before: Scores, stay: Scores) -> Scores:
     return paths
 
 
-class CtcPrefixScorer(TokenScorer):
-    """Scores tokens by a CTC head.
+class CtcPrefixScorer:
+    """Scores tokens by a CTC head, see `auris.decoding.scoring.TokenScorer`.
 
     Args:
         logits: [N, units + 1], one row a frame, of any floating type.

@@ -17,7 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from auris.decoding.scoring import HotwordScorer, State, TokenBytes
+import numpy as np
+
+from auris.decoding.scoring import Scores, State, TokenBytes, Tokens
 
 BYTE_BONUS = 2.0
 """What each byte of a phrase adds to the log-probability of its text."""
@@ -82,8 +84,8 @@ class Transition(NamedTuple):
     begins: bool
 
 
-class Hotwords(HotwordScorer):
-    """Scores phrases.
+class Hotwords:
+    """Scores phrases, see `auris.decoding.scoring.HotwordScorer`.
 
     A state is the node of the phrase that the text may end in the middle of, and whether a letter
     precedes that phrase, or, at the root, the next byte.
@@ -148,6 +150,13 @@ class Hotwords(HotwordScorer):
                 state, self._token_bytes(token), key[2]
             )
         return known
+
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        transition = self.transition(state, token, margin)
+        return transition.score, transition.state
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        return np.full(tokens.shape, np.inf)
 
     def end(self, state: State) -> float:
         score, _ = self.ending(state)
@@ -253,9 +262,9 @@ class _Located(NamedTuple):
     used: frozenset[int] = frozenset()
 
 
-class LocatedHotwords(HotwordScorer):
-    """Hotwords that are raised only where they may be said. Of locations that overlap, only one has
-    a phrase.
+class LocatedHotwords:
+    """Hotwords that are raised only where they may be said, see
+    `auris.decoding.scoring.HotwordScorer`. Of locations that overlap, only one has a phrase.
 
     Args:
         hotwords: the phrases.
@@ -299,6 +308,13 @@ class LocatedHotwords(HotwordScorer):
                 _, known[key] = self._following(state, transition)
             extended.append((transition.score, known[key]))
         return extended
+
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        ((score, following),) = self.extend(state, [token], [margin])
+        return score, following
+
+    def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
+        return np.full(tokens.shape, np.inf)
 
     def end(self, state: State) -> float:
         assert isinstance(state, _Located)

@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 State: TypeAlias = Hashable
-"""What a scorer knows of the text of a hypothesis. It may keep what was computed with it, but does
-not change otherwise."""
+"""What a scorer knows of the text of a hypothesis; an immutable value."""
 
 TokenBytes: TypeAlias = Callable[[int], bytes]
 """The bytes that a token writes, with the space before a word; none for a control token."""
@@ -43,10 +42,7 @@ class Candidates(NamedTuple):
 
 
 class TokenScorer(Protocol):
-    """Scores the tokens of a text one by one, in natural-log units.
-
-    `follow` and `most` are right for every scorer; one that can, has faster or tighter ones.
-    """
+    """Scores the tokens of a text one by one, in natural-log units."""
 
     def start(self) -> State:
         """The state of an empty text."""
@@ -71,8 +67,6 @@ class TokenScorer(Protocol):
 
     def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         """`extend` of one token."""
-        ((score, following),) = self.extend(state, [token], [margin])
-        return score, following
 
     def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
         """The most that `extend` may add, so that a search need not compute what it adds to all
@@ -85,7 +79,6 @@ class TokenScorer(Protocol):
         Returns:
             [texts, n]; infinite where nothing is known.
         """
-        return np.full(tokens.shape, np.inf)
 
     def end(self, state: State) -> float:
         """What to add if the text ends in this state."""
@@ -98,7 +91,7 @@ class HotwordScorer(TokenScorer, Protocol):
         """Whether a next token may have a score other than 0."""
 
 
-class WeightedScorer(TokenScorer):
+class WeightedScorer:
     """The weighted sum of scorers.
 
     Args:
@@ -160,7 +153,7 @@ class _Before:
     tokens: tuple[int, ...] | None = ()
 
 
-class ScorerAfter(TokenScorer):
+class ScorerAfter:
     """A scorer that begins after a token, such as the one that ends the language of a reply.
 
     Args:
@@ -193,12 +186,15 @@ class ScorerAfter(TokenScorer):
     ) -> list[tuple[float, State]]:
         if not isinstance(state, _Before):
             return self._scorer.extend(state, tokens, margins)
-        return [self._before(state, token) for token in tokens]
+        begun = self._scorer.start()
+        return [
+            (0.0, begun) if token == self._token else self._before(state, token) for token in tokens
+        ]
 
     def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
         if not isinstance(state, _Before):
             return self._scorer.follow(state, token, margin)
-        return self._before(state, token)
+        return (0.0, self._scorer.start()) if token == self._token else self._before(state, token)
 
     def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
         begun = [row for row, state in enumerate(states) if not isinstance(state, _Before)]
@@ -210,9 +206,6 @@ class ScorerAfter(TokenScorer):
         return bounds
 
     def _before(self, state: _Before, token: int) -> tuple[float, State]:
-        """Score and following state of a token where the scorer has not begun."""
-        if token == self._token:
-            return 0.0, self._scorer.start()
         if self._beginnings is None or state.tokens is None:
             return 0.0, state
         longer = (*state.tokens, token)
@@ -225,7 +218,7 @@ class ScorerAfter(TokenScorer):
         return 0.0 if self._beginnings is None or state.tokens is None else MISSING
 
 
-class HotwordsAfter(ScorerAfter, HotwordScorer):
+class HotwordsAfter(ScorerAfter):
     """Hotwords that begin after a token, see `ScorerAfter`."""
 
     def __init__(self, hotwords: HotwordScorer, token: int) -> None:

@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 
 from auris.decoding.language_model import History, LanguageModel
-from auris.decoding.scoring import Scores, State, TokenBytes, Tokens, TokenScorer
+from auris.decoding.scoring import Scores, State, TokenBytes, Tokens
 
 APOSTROPHE = "'"
 APOSTROPHES = frozenset("'\u2019\u02bc")
@@ -66,7 +66,7 @@ class _Bounds(dict[int, float]):
         return bound
 
 
-class WordScorer(TokenScorer):
+class WordScorer:
     """Scores tokens by the words that they write.
 
     Upper and lower case are the same, accents that the model does not know are removed, and
@@ -115,6 +115,10 @@ class WordScorer(TokenScorer):
         assert isinstance(state, _WordState)
         following = state.following
         return [following.get(token) or self._follow(state, token) for token in tokens]
+
+    def follow(self, state: State, token: int, margin: float) -> tuple[float, State]:
+        assert isinstance(state, _WordState)
+        return state.following.get(token) or self._follow(state, token)
 
     def most(self, states: Sequence[State], tokens: Tokens) -> Scores:
         rows = []
