@@ -330,19 +330,23 @@ def _check_aligner(aligner: object) -> None:
         )
 
 
-def _check_texts(language: object, context: object) -> None:
-    """Check the language, None or text, and the context."""
-    for option, text in (("language", language or ""), ("context", context)):
-        if not isinstance(text, str):
-            raise UsageError(
-                f"{option} has to be a string", f"it is a {type(text).__name__}", "pass its text"
-            )
-        if option == "context" and len(text) > MOST_CONTEXT_LETTERS:
-            raise UsageError(
-                f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
-                f"it has {len(text)}",
-                "keep the names and words that matter most",
-            )
+def _check_texts(language: str | None, context: str) -> None:
+    """Check the language and the context, which a caller may give as anything."""
+    _check_string("language", language or "")
+    _check_string("context", context)
+    if len(context) > MOST_CONTEXT_LETTERS:
+        raise UsageError(
+            f"--context has to be at most {MOST_CONTEXT_LETTERS} letters",
+            f"it has {len(context)}",
+            "keep the names and words that matter most",
+        )
+
+
+def _check_string(option: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(
+            f"{option} has to be a string", f"it is a {type(value).__name__}", "pass its text"
+        )
 
 
 def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...]]:
