@@ -152,17 +152,15 @@ class CtcAlignment:
     def segment_words(
         self, samples: Samples, segment: Segment, states: Tensor | None = None
     ) -> list[Word]:
-        states = states if self.transcribes else None
+        language = self._language(segment.language)
+        spelling: Spelling | None = None
         # What the head has written itself is aligned in its own units, which need not be those
         # that its text would be cut into.
         if self.transcribes and isinstance(self.config, AutCtcConfig):
-            language = self._language(segment.language)
             spelling = spell_ids(self.tokenizer, segment.tokens, language)
-            if spelling is not None:
-                return self._align(samples, spelling, states)
-        language = self._language(segment.language)
-        spelling = spell(self.tokenizer, segment.text, language)
-        return self._align(samples, spelling, states)
+        if spelling is None:
+            spelling = spell(self.tokenizer, segment.text, language)
+        return self._align(samples, spelling, states if self.transcribes else None)
 
     def _language(self, language: str | None) -> str | None:
         return self.config.language if isinstance(self.config, AutCtcConfig) else language
