@@ -51,6 +51,9 @@ HOTWORD_TOKENS = 64
 """Next tokens of a hypothesis that may be part of a hotword, in addition to those that the scorer
 sees: the parts of a rare name are often far from the best ones."""
 
+LEAST_ENDING = 6.0
+"""A text that ended counts if its score is at most this much lower than that of the best
+hypothesis."""
 
 NOT_SCORED = object()
 """The state of hotwords after a token that they could not raise."""
@@ -66,6 +69,7 @@ class Hypothesis:
             one is negative.
         score: log-probability of all tokens, also of the stop token, and what the scorer added.
         state: of the scorer.
+        repetition: detects loops in its tokens.
         bonus, bonus_state: what hotwords added, and their state.
         in_beam: whether a search without hotwords would follow it, too.
         probe_logprob: of the probe, once its position was reached.
@@ -95,10 +99,6 @@ class Hypothesis:
     def rank_with_bonus(self) -> tuple[bool, float]:
         """The same with the accepted share of what hotwords added."""
         return replace(self, score=self.score + ACCEPTED_SHARE * self.bonus).rank
-
-
-LEAST_ENDING = 6.0
-"""A text that ended counts if its score is not lower by more than that of the best hypothesis."""
 
 
 class _Extension(NamedTuple):

@@ -40,6 +40,7 @@ class _Prefix:
         state: of the scorer.
         margin: of the unit in the frame where it was scored.
         blank, last: log-probabilities of all paths so far that end with a blank, or the last unit.
+        next_blank, next_last: the same with the frame that is being added.
         either: of all paths.
         total: of all paths, with the score.
     """

@@ -23,7 +23,19 @@ def language_probabilities(
     start: float = 0.0,
     duration: float | None = DETECT_SECONDS,
 ) -> list[tuple[str | None, float]]:
-    """See `AsrPipeline.detect_language`."""
+    """How likely each language is spoken in a span of a recording.
+
+    Args:
+        start, duration: the span in seconds; a duration of None is the rest.
+
+    Returns:
+        English names, None for no speech, and their probabilities, the likeliest first; they add
+        up to 1.
+
+    Raises:
+        UnsupportedOption: the model has a CTC head only.
+        AudioError: the recording cannot be read.
+    """
     if not isinstance(recognizer, QwenRecognizer):
         raise UnsupportedOption(
             "Language identification needs a model with a decoder",

@@ -105,7 +105,7 @@ class ChunkRequest:
 
     @property
     def share(self) -> float:
-        """The part of a batch that the chunk takes, see `auris.decoding.loop.Request`."""
+        """The part of a batch that the chunk takes, see `auris.decoding.requests.Request`."""
         return self.seconds / self.options.batch_seconds
 
 
