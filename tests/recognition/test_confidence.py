@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,28 @@ def test_no_speech_depends_on_the_threshold(
         assert found.no_speech_probability == expected
     else:
         assert found.no_speech_probability == pytest.approx(silence)
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "suppressed"),
+    [((), True), (("Jumps",), False), (("high Jumps",), False), (("fox",), True)],
+)
+@pytest.mark.parametrize("text", ["fox jumps", "jumps"])
+def test_improbable_words_of_hotwords_suppress_no_other_words(
+    text: str, hotwords: tuple[str, ...], suppressed: bool
+) -> None:
+    """A hotword alone is judged by its own probability."""
+    fitted = replace(FITTED, silence=Logistic(0.0, (1.0, -1.0, 0.0)))
+    ids = [*HEAD, *TOKENIZER.encode(text)]
+    jumps = len(TOKENIZER.encode(" jumps" if text != "jumps" else "jumps"))
+    likely = len(ids) - jumps
+    logprobs = [math.log(0.6)] * likely + [math.log(0.001)] * jumps
+    result = result_of(ids, logprobs, silence=math.log(0.3))
+    options = replace(result.request.options, hotwords=hotwords)
+    result = replace(result, request=replace(result.request, options=options))
+    found = confidence_of(result, fitted)
+    assert found.no_speech is (suppressed or text == "jumps")
+    assert bool(found.word_confidences) is not found.no_speech
 
 
 @pytest.mark.parametrize("calibration", [None, FITTED])

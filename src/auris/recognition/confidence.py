@@ -151,7 +151,7 @@ def score_result(
     """Confidences of a result: calibrated, or without a calibration the model's probabilities."""
     words = scored_words(tokenizer, result.text_tokens(tokenizer), reply.text)
     text_logprob = mean_text_logprob(result.logprobs, words)
-    no_speech, probability = _no_speech(result, reply, text_logprob, calibration)
+    no_speech, probability = _no_speech(result, reply, words, text_logprob, calibration)
     confidences: list[tuple[str, float | None]] = []
     for word in () if no_speech else words:
         logprobs = [result.logprobs[index] for index in word.tokens]
@@ -167,16 +167,36 @@ def score_result(
 
 
 def _no_speech(
-    result: DecodeResult, reply: Reply, text_logprob: float | None, calibration: Calibration | None
+    result: DecodeResult,
+    reply: Reply,
+    words: Sequence[ScoredWord],
+    text_logprob: float | None,
+    calibration: Calibration | None,
 ) -> tuple[bool, float | None]:
-    """Whether the chunk has no speech, and the probability of that."""
+    """Whether the chunk has no speech, and the probability of that.
+
+    The model's own probability of a hotword is small even where it is said, so words of hotwords
+    do not suppress a text that has others.
+    """
     silence = result.silence_logprob
     empty = result.reason == "stop" and not reply.text
     if calibration is None:
         return empty, None if silence is None else math.exp(silence)
     probability = calibration.silence(silence_features(silence, text_logprob))
     doubtful = text_logprob is not None and result.reason != "cancelled"
+    if doubtful and probability > calibration.silence_threshold:
+        others = _without_hotwords(words, result.request.options.hotwords)
+        others_logprob = mean_text_logprob(result.logprobs, others)
+        if others_logprob is not None:
+            of_others = calibration.silence(silence_features(silence, others_logprob))
+            probability = min(probability, of_others)
     return empty or (doubtful and probability > calibration.silence_threshold), probability
+
+
+def _without_hotwords(words: Sequence[ScoredWord], hotwords: Sequence[str]) -> list[ScoredWord]:
+    """The words that are in none of the hotwords, compared without case."""
+    listed = {word.text.casefold() for phrase in hotwords for word in split_words(phrase)}
+    return [word for word in words if word.text.casefold() not in listed]
 
 
 def _token_confidences(
