@@ -92,18 +92,6 @@ class Shown:
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.errors.append(text)
 
-    def offer_prompt(self, prompt: bool) -> None:
-        """Reload the page with models that accept a prompt or not."""
-
-        def answer(route: Any) -> None:
-            models = route.fetch().json()
-            for model in models["data"]:
-                model["capabilities"]["prompt"] = prompt
-            route.fulfill(json=models)
-
-        self.page.route("**/v1/models", answer)
-        self.page.reload()
-
     def ready(self) -> Any:
         """The page after it has loaded the list of models."""
         self.page.wait_for_selector("#model option", state="attached")

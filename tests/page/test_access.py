@@ -31,7 +31,6 @@ def test_everything_works_by_keyboard(opened: OpenPage) -> None:
         # The listener is added early, since the browser needs a while to notice it.
         choosers: list[Any] = []
         shown.page.on("filechooser", lambda chooser: choosers.append(chooser))
-        shown.offer_prompt(True)
         page = shown.ready()
         page.keyboard.press("Tab")
         assert _focused(page) == "Skip to the text"
@@ -43,7 +42,7 @@ def test_everything_works_by_keyboard(opened: OpenPage) -> None:
         choosers[0].set_files(EXAMPLE)
         page.wait_for_selector("#downloads a")
         holds(page, "document.getElementById('audio').readyState >= 3")
-        for wanted in ("speak", "model", "language", "prompt", "text", "copy", "again", "srt"):
+        for wanted in ("speak", "model", "language", "keywords", "text", "copy", "again", "srt"):
             _tab_to(page, wanted)
         for wanted in ("zoom-in", "play", "position", "switch"):
             _tab_to(page, wanted)
@@ -71,7 +70,6 @@ def test_everything_works_by_keyboard(opened: OpenPage) -> None:
 
 def test_names_and_live_regions_for_screen_readers(opened: OpenPage) -> None:
     with opened() as shown:
-        shown.offer_prompt(True)
         page = shown.recognized()
         assert page.get_by_role("main").count() == 1
         assert page.get_by_role("banner").count() == 1

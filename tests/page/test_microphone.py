@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,49 @@ def test_a_stopped_server_is_reported_and_the_text_stays(opened: OpenPage) -> No
         assert page.inner_text("#stable") != ""
         assert page.locator("#downloads a").count() == 4
         assert "is stopping" in page.inner_text("#error"), "the reason is still there"
+
+
+def test_the_missing_server_is_named_before_listening(opened: OpenPage) -> None:
+    """The browser gets a part of the page only when Speak is pressed."""
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+        page.evaluate(
+            """() => {
+              AudioWorklet.prototype.addModule = async () => {
+                throw new DOMException('Failed to load', 'AbortError');
+              };
+            }"""
+        )
+        page.click("#speak")
+        page.wait_for_selector("#error:visible")
+        assert page.inner_text("#error").startswith("The server cannot be reached")
+        assert not _speaking(page)
+
+
+def test_names_and_words_are_keywords_of_the_session(opened: OpenPage) -> None:
+    updates: list[dict[str, Any]] = []
+
+    def reading(socket: Any) -> None:
+        server = socket.connect_to_server()
+
+        def take(message: str) -> None:
+            event = json.loads(message)
+            if event["type"] == "session.update":
+                updates.append(event["session"])
+            server.send(message)
+
+        socket.on_message(take)
+
+    with opened(microphone=True) as shown:
+        page = shown.ready()
+        page.route_web_socket("**/v1/realtime*", reading)
+        page.fill("#keywords", "kitchen fan, Zoë")
+        page.click("#speak")
+        holds(page, "document.getElementById('status').textContent.startsWith('Listening')")
+        page.click("#speak")
+    transcription = updates[0]["audio"]["input"]["transcription"]
+    assert transcription["keywords"] == ["kitchen fan", "Zoë"]
+    assert "prompt" not in transcription
 
 
 RESAMPLED = """async ([from, to, sizes]) => {

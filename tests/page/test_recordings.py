@@ -18,6 +18,8 @@ from tests.server.live import EXAMPLE, EXAMPLE_TEXT, Live, speech
 TIMES = {"timestamp_granularities[]": ["word", "segment"]}
 WORDS = EXAMPLE_TEXT.split()
 
+HOUNDS = EXAMPLE.parent / "voice" / "hounds_1.ogg"
+
 
 def _said(page: Any) -> str:
     return str(page.inner_text("#stable"))
@@ -122,14 +124,10 @@ def test_the_waveform_is_drawn(opened: OpenPage) -> None:
 def test_only_supported_options_are_shown(opened: OpenPage, live: Live) -> None:
     with live.client() as client:
         models = client.get("/v1/models").json()["data"]
-    prompts = {model["id"]: model["capabilities"]["prompt"] for model in models}
-    assert prompts == {"tiny": False, "tiny-ctc": False}, "neither was trained with contexts"
+    assert [model["id"] for model in models] == ["tiny", "tiny-ctc"]
     with opened() as shown:
         page = shown.ready()
-        assert page.locator("#model option").all_inner_texts() == list(prompts)
-        for name, prompt in prompts.items():
-            page.select_option("#model", name)
-            assert page.is_visible("#prompt") is prompt, name
+        assert page.locator("#model option").all_inner_texts() == ["tiny", "tiny-ctc"]
         page.select_option("#model", "tiny-ctc")
         assert page.locator("#language option").all_inner_texts() == ["English"]
         page.set_input_files("#file", EXAMPLE)
@@ -141,9 +139,8 @@ def test_only_supported_options_are_shown(opened: OpenPage, live: Live) -> None:
         holds(page, f"document.getElementById('stable').innerText === {EXAMPLE_TEXT!r}")
 
 
-@pytest.mark.parametrize("prompt", [True, False])
-def test_a_prompt_is_sent_to_models_that_accept_one(opened: OpenPage, prompt: bool) -> None:
-    """The server's list of models decides, whatever the bundled models support."""
+def test_names_and_words_are_sent_as_keywords(opened: OpenPage) -> None:
+    """Every model takes keywords, also one that was trained without contexts."""
     forms: list[bytes] = []
 
     def refuse(route: Any) -> None:
@@ -152,15 +149,24 @@ def test_a_prompt_is_sent_to_models_that_accept_one(opened: OpenPage, prompt: bo
 
     with opened() as shown:
         shown.page.route("**/v1/audio/transcriptions", refuse)
-        shown.offer_prompt(prompt)
         page = shown.ready()
-        assert page.is_visible("#prompt") is prompt
-        page.evaluate("document.getElementById('prompt').value = 'Wattle Creek'")
+        page.fill("#keywords", " Wattle Creek,Zoë, ,")
         page.set_input_files("#file", EXAMPLE)
         page.wait_for_selector("#error:visible")
     assert len(forms) == 1
-    assert (b"Wattle Creek" in forms[0]) is prompt
-    assert (b'name="prompt"' in forms[0]) is prompt
+    sent = re.findall(rb'name="keywords\[\]"\r\n\r\n([^\r]*)', forms[0])
+    assert [word.decode() for word in sent] == ["Wattle Creek", "Zoë"]
+
+
+def test_a_name_is_written_with_its_keyword(opened: OpenPage) -> None:
+    with opened() as shown:
+        page = shown.ready()
+        page.set_input_files("#file", HOUNDS)
+        page.wait_for_selector("#downloads a")
+        assert "hounds" not in _said(page)
+        page.fill("#keywords", "hounds")
+        page.click("#again")
+        holds(page, "document.getElementById('stable').innerText.includes('hounds')")
 
 
 def test_languages_are_shown_by_name(opened: OpenPage) -> None:

@@ -20,7 +20,7 @@ export async function models() {
  * Transcribe a recording in one call.
  *
  * @param {File} file
- * @param {object} requested {model, language, prompt, words, quiet, speakers}: `words` for
+ * @param {object} requested {model, language, keywords, words, quiet, speakers}: `words` for
  *   their times, `quiet` to leave long silence out, `speakers` to tell them apart: "any" or a number
  * @param {{signal: AbortSignal, sent: (share: number) => void, event: (event: object) => void}} to
  */
@@ -97,7 +97,7 @@ function formOf(file, requested) {
   const form = new FormData();
   form.set("model", requested.model);
   if (requested.language) form.set("language", requested.language);
-  if (requested.prompt) form.set("prompt", requested.prompt);
+  for (const word of requested.keywords) form.append("keywords[]", word);
   if (requested.quiet) form.set("chunking_strategy", "auto");
   if (requested.speakers) form.set("diarize", "true");
   if (requested.speakers && requested.speakers !== "any") form.set("speakers", requested.speakers);

@@ -135,13 +135,12 @@ export class Session {
   }
 
   settings() {
-    const { model, language, prompt, words, speakers } = this.requested;
+    const { model, language, keywords, words, speakers } = this.requested;
     const include = ["auris.provisional", "auris.final"];
     if (words) include.push("auris.words");
     if (speakers) include.push("auris.speakers");
-    const transcription = { model };
+    const transcription = { model, keywords };
     if (language) transcription.language = language;
-    if (prompt) transcription.prompt = prompt;
     return {
       type: "transcription",
       audio: { input: { format: { type: "audio/pcm", rate: RATE }, transcription } },

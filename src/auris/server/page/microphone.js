@@ -1,6 +1,6 @@
 // The microphone.
 
-import { PageError } from "./errors.js";
+import { PageError, unreachable } from "./errors.js";
 import { Resampler } from "./resample.js";
 
 const REFUSALS = {
@@ -31,7 +31,7 @@ export async function listen(rate, take, lost) {
     if (context.state !== "closed") await context.close();
   };
   try {
-    await context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
+    await loadCapture(context);
     await context.resume();
     const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, channelCount: 1 });
     const resampler = new Resampler(context.sampleRate, rate);
@@ -42,6 +42,15 @@ export async function listen(rate, take, lost) {
   } catch (error) {
     await end();
     throw error;
+  }
+}
+
+/** The part that runs with the sound; the browser asks the server for it. */
+async function loadCapture(context) {
+  try {
+    await context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
+  } catch {
+    throw unreachable();
   }
 }
 

@@ -2,8 +2,7 @@
 
 const modelField = document.getElementById("model");
 const language = document.getElementById("language");
-const prompt = document.getElementById("prompt");
-const promptField = document.getElementById("prompt-field");
+const keywords = document.getElementById("keywords");
 
 const speakers = document.getElementById("speakers");
 const speakersField = document.getElementById("speakers-field");
@@ -27,7 +26,7 @@ export function chosen() {
   return {
     model: model.id,
     language: language.value,
-    prompt: model.capabilities.prompt ? prompt.value.trim() : "",
+    keywords: listed(keywords.value),
     words: model.capabilities.words,
     speakers: model.capabilities.speakers ? speakers.value : "",
   };
@@ -39,7 +38,7 @@ export function choose(requested) {
   modelField.value = requested.model;
   follow();
   language.value = requested.language;
-  prompt.value = requested.prompt;
+  keywords.value = (requested.keywords ?? []).join(", ");
   speakers.value = requested.speakers ?? "";
 }
 
@@ -49,6 +48,11 @@ export function languageCode(name) {
   return codes.find((code) => names.of(code).toLowerCase() === name.toLowerCase());
 }
 
+/** The words and phrases of a list with commas. */
+function listed(text) {
+  return text.split(",").map((word) => word.trim()).filter(Boolean);
+}
+
 function current() {
   return served.find(({ id }) => id === modelField.value);
 }
@@ -56,7 +60,7 @@ function current() {
 /** Show the options that the chosen model has. */
 function follow() {
   const capabilities = current()?.capabilities ?? { languages: [] };
-  const { languages, prompt: takesPrompt } = capabilities;
+  const { languages } = capabilities;
   const before = language.value;
   const known = languages
     .map((code) => new Option(names.of(code), code))
@@ -65,6 +69,5 @@ function follow() {
   if (languages.length !== 1) known.unshift(new Option("Detect", ""));
   language.replaceChildren(...known);
   if (languages.includes(before)) language.value = before;
-  promptField.hidden = !takesPrompt;
   speakersField.hidden = !capabilities.speakers;
 }

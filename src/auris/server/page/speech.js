@@ -40,7 +40,7 @@ export async function start(requested) {
     prepare(mine);
     mine.session = new Session(requested, (shown) => follow(mine, shown), (problem) => lose(mine, problem));
     await mine.session.open;
-    ui.say("Listening. Text in italics may still change; gray text is not final yet.");
+    ui.say("Listening. Text in italics may still change; grey text is not final yet.");
   } catch (problem) {
     if (current === mine) await lose(mine, problem);
   }
