@@ -149,15 +149,15 @@ class _Keys:
     def number(self, *names: str) -> int:
         value = self._required(names)
         if isinstance(value, bool) or not isinstance(value, int):
-            self._refuse(names[0], "a whole number", value)
+            self.refuse(names[0], "a whole number", value)
         return int(value)
 
     def real(self, *names: str) -> float:
         value = self._required(names)
         if not is_number(value):
-            self._refuse(names[0], "a number", value)
+            self.refuse(names[0], "a number", value)
         if not abs(value) < LARGEST_REAL:
-            self._refuse(names[0], "a finite number", value)
+            self.refuse(names[0], "a finite number", value)
         return float(value)
 
     def typed(self, name: str, kind: Any) -> Any:
@@ -175,9 +175,9 @@ class _Keys:
         value = self._required((name,))
         if get_origin(kind) is Literal:
             if value not in get_args(kind):
-                self._refuse(name, " or ".join(map(repr, get_args(kind))), value)
+                self.refuse(name, " or ".join(map(repr, get_args(kind))), value)
         elif not isinstance(value, kind):
-            self._refuse(name, _JSON_NAMES[kind], value)
+            self.refuse(name, _JSON_NAMES[kind], value)
         return value
 
     def build(self, kind: Any, complete: bool = False) -> Any:
@@ -201,14 +201,14 @@ class _Keys:
         """Refuse any value but `expected`; a missing key is fine."""
         value = self.find(name)
         if value is not _MISSING and value != expected:
-            self._refuse(name, repr(expected), value)
+            self.refuse(name, repr(expected), value)
 
     def agree(self, *names: str) -> None:
         """Refuse spellings of one value that contradict each other."""
         values = {name: value for name in names if (value := self.find(name)) is not _MISSING}
         for name, value in values.items():
             if value != next(iter(values.values())):
-                self._refuse(name, f"as in {next(iter(values))}, which says the same", value)
+                self.refuse(name, f"as in {next(iter(values))}, which says the same", value)
 
     def _required(self, names: tuple[str, ...]) -> Any:
         value = self.find(*names)
@@ -220,7 +220,8 @@ class _Keys:
             )
         return value
 
-    def _refuse(self, name: str, expected: str, value: Any) -> None:
+    def refuse(self, name: str, expected: str, value: Any) -> None:
+        """Raise the ConfigError of a value that is not what was expected."""
         raise ConfigError(
             f"{name} in {self.where} of config.json has to be {expected}",
             f"it is {value!r}",
@@ -247,7 +248,7 @@ def _decoder(keys: _Keys, tied: bool) -> DecoderConfig:
     keys.expect("use_sliding_window", False)
     for kind in keys.find("layer_types") if isinstance(keys.find("layer_types"), list) else ():
         if kind != "full_attention":
-            keys._refuse("layer_types", "'full_attention' in every layer", kind)
+            keys.refuse("layer_types", "'full_attention' in every layer", kind)
     keys.agree(*ROPE_THETA)
     for name in ("rope_parameters", "rope_scaling"):
         for kind in ("rope_type", "type"):
@@ -312,7 +313,7 @@ def _first_truth(name: str, objects: tuple[_Keys, ...]) -> bool:
         if isinstance(value, bool):
             return value
         if value is not _MISSING:
-            keys._refuse(name, "true or false", value)
+            keys.refuse(name, "true or false", value)
     raise ConfigError(
         f"config.json has to hold {name} as true or false",
         "it is missing",
