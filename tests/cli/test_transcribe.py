@@ -100,7 +100,7 @@ def test_beams_and_hotwords(auris: Auris, recordings: Path, tmp_path: Path) -> N
     for option in (("--beam-size", 3), ("--hotwords", "New York")):
         done = auris("transcribe", recordings / "a.wav", *option, "--temperature", 0.5)
         assert done.code == 2
-        assert "the temperature is 0.5" in done.err
+        is_one_sentence(done.err, "--beam-size and --hotwords", "--temperature is 0.5")
 
 
 def test_a_list_of_hotwords_may_be_longer_than_the_name_of_a_file() -> None:
@@ -108,11 +108,18 @@ def test_a_list_of_hotwords_may_be_longer_than_the_name_of_a_file() -> None:
     assert read_hotwords(", ".join(names)) == names
 
 
+def test_a_file_of_hotwords_may_begin_with_a_mark_of_its_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_bytes("\ufeffZoë\r\nOkonkwo\r\n".encode())
+    assert read_hotwords(str(file)) == ["Zoë", "Okonkwo"]
+
+
 @pytest.mark.parametrize("name", ["missing.txt", "folder/names"])
 def test_a_file_of_hotwords_that_cannot_be_read(auris: Auris, recordings: Path, name: str) -> None:
     done = auris("transcribe", recordings / "a.wav", "--hotwords", name)
     assert done.code == 2
     is_one_sentence(done.err, "--hotwords", name)
+    assert done.err.count(name) == 1
 
 
 def test_output_directory(auris: Auris, recordings: Path, tmp_path: Path) -> None:

@@ -139,6 +139,14 @@ def test_a_directory_without_a_model_fails(tmp_path: Path) -> None:
     assert finding.ok is False
 
 
+def test_the_findings_are_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each text begins in the same column, also behind the longest name."""
+    assert run() == 0
+    found = list(environment())
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.index(one.text) for line, one in zip(lines, found, strict=True)} == {28}
+
+
 def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
         main(["doctor", *arguments])

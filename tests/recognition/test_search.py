@@ -127,8 +127,8 @@ def test_names_that_are_said_are_written_and_others_are_not() -> None:
     [
         ({"beam_size": 0}, "beam_size has to be"),
         ({"beam_size": 17}, "from 1 to 16"),
-        ({"beam_size": 2, "temperature": 0.5}, "the temperature is 0.5"),
-        ({"hotwords": ["Ada"], "temperature": 0.5}, "the temperature is 0.5"),
+        ({"beam_size": 2, "temperature": 0.5}, "temperature is 0.5"),
+        ({"hotwords": ["Ada"], "temperature": 0.5}, "temperature is 0.5"),
         ({"hotwords": "Ada"}, "list of strings"),
         ({"hotwords": [3]}, "list of strings"),
         ({"hotwords": ["a" * 300]}, "the longest has 300"),

@@ -263,7 +263,9 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
     if can:
         assert answer.json()["text"] == EXAMPLE_TEXT
     else:
-        assert "trained without any" in _error(answer, 400, "prompt")["message"]
+        message = _error(answer, 400, "prompt")["message"]
+        assert "trained without any" in message
+        assert "keywords[]" in message, "what has an effect in its place"
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])

@@ -354,7 +354,7 @@ def _open_container(reader: Reader, name: str, mp4: bool) -> InputContainer:
         unreadable(
             "A recording has to be an audio or video file in a format that is read",
             f"{name} {problem}",
-            "check that it is complete, and no playlist or text",
+            "check that it is complete, and neither a playlist nor a text",
         )
 
 

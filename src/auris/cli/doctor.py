@@ -59,7 +59,7 @@ def _show(findings: Iterable[Finding]) -> bool:
     """Write findings as they come; returns whether none of them failed."""
     passed = True
     for finding in findings:
-        typer.echo(f"{MARKS[finding.ok]} {finding.what:<16} {finding.text}")
+        typer.echo(f"{MARKS[finding.ok]} {finding.what:<20} {finding.text}")
         passed = passed and finding.ok is not False
     return passed
 

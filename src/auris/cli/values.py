@@ -66,11 +66,12 @@ def read_hotwords(value: str | None) -> list[str]:
     named = "," not in value and ("/" in value or path.suffix == ".txt")
     try:
         if named or os.path.isfile(value):  # A list may be too long for a name.
-            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+            return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             "The file of --hotwords has to be a text file in UTF-8",
-            f"reading {value!r} failed ({error})",
+            f"reading {value!r} failed ({reason})",
             "correct the path, or separate the words by commas",
         ) from None
     return listed(value) or []

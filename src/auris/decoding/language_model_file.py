@@ -80,11 +80,17 @@ def load_language_model(path: Path) -> LanguageModel:
         if metadata.get("format") != FORMAT or metadata.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"its format is {metadata.get('format')!r}")
         return _assembled(arrays, metadata)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except OSError as error:
+        raise CheckpointError(
+            "A language model has to be a file that can be read",
+            f"{str(path)!r} cannot ({error.strerror or error})",
+            "correct the path",
+        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             "A language model has to be an ARPA file or one that auris train lm writes",
-            f"reading {str(path)!r} failed ({type(error).__name__}: {error})",
-            "check the path, or train the model anew",
+            f"{str(path)!r} is none ({error})",
+            "make one with auris train lm, also from a text",
         ) from None
 
 

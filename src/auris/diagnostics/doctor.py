@@ -60,6 +60,9 @@ EXTRAS = (
     "transformers",
     "jiwer",
     "whisper-normalizer",
+    "sounddevice",
+    "fastapi",
+    "wyoming",
     "nagisa",
     "soynlp",
     "silero-vad",
@@ -99,7 +102,7 @@ def environment() -> Iterator[Finding]:
             yield Finding(f"{device} decoding", _static(pick_device(device)))
     capability = torch.backends.cpu.get_cpu_capability()
     yield Finding(
-        "cpu", f"{capability}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
+        "cpu", f"{capability}, processors: {os.cpu_count()}, threads: {torch.get_num_threads()}"
     )
     if native.available():
         packed, step = (f"native step, {it}" for it in (native.kernels(), native.instructions()))

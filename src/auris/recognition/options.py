@@ -30,7 +30,8 @@ _LOG = logging.getLogger(__name__)
 
 CONTEXT_IGNORED = (
     "The context is ignored: this model was trained without contexts, and would write wrong text "
-    "with one; leave it out, or choose a model that was trained with contexts."
+    "with one; leave it out, give its names and words as hotwords, or choose a model that was "
+    "trained with contexts."
 )
 
 MOST_CONTEXT_LETTERS = 10_000
@@ -356,9 +357,9 @@ def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...
     check_count("beam_size", beam_size, MOST_BEAM_SIZE)
     if temperature and (beam_size > 1 or hotwords):
         raise UsageError(
-            "beam_size and hotwords need temperature 0, since they take the best tokens",
-            f"the temperature is {temperature:g}",
-            "leave the temperature out",
+            "--beam-size and --hotwords need --temperature 0, since they take the best tokens",
+            f"--temperature is {temperature:g}",
+            "leave it out",
         )
     return beam_size, hotwords
 
@@ -378,7 +379,11 @@ def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> De
 def _hotwords(given: Sequence[str]) -> tuple[str, ...]:
     """Distinct phrases without empty ones, in order."""
     if isinstance(given, str) or not all(isinstance(phrase, str) for phrase in given):
-        raise UsageError("hotwords have to be a list of strings", f"it is {given!r}", "correct it")
+        raise UsageError(
+            "hotwords have to be a list of strings",
+            f"they are {given!r}",
+            "pass a list, such as ['Auris', 'Zoë']",
+        )
     phrases = tuple(dict.fromkeys(filter(None, (" ".join(phrase.split()) for phrase in given))))
     longest = max(map(len, phrases), default=0)
     if len(phrases) > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
