@@ -138,7 +138,7 @@ def test_files_have_priority_over_jobs(qwen: AsrPipeline) -> None:
 
     def wait(taken: list[ChunkRequest]) -> None:
         if len(taken) == 1 and not done:
-            first.wait(10)
+            first.wait(60)
 
     watched.fault = wait
     engine.start()
@@ -252,17 +252,30 @@ def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
         shared.transcribe(clip(0.5))
 
 
-def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline, engine: Engine) -> None:
+def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline) -> None:
     """They do not wait for the end of a file or for a free row."""
+    watched = Watched(qwen.recognizer)
+    engine = Engine(watched, rows=3)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(pieces: list[ChunkRequest]) -> None:
+        entered.set()
+        leave.wait(30)
+
+    watched.fault = hold
+    engine.start()
     done: list[object] = []
     for _ in range(6):
         engine.submit(_chunk(2.0), Priority.FILE, done.append)
-    until(lambda: engine.load().active == engine.rows)
+    assert entered.wait(30)
     seen: list[int] = []
-    engine.between(lambda: seen.append(len(done))).result(30)
+    live = engine.between(lambda: seen.append(len(done)))
+    leave.set()
+    live.result(30)
     assert seen[0] < 6
     until(lambda: len(done) == 6)
     assert engine.load().live_seconds > 0
+    engine.stop()
 
 
 def test_live_steps_run_without_files_and_report_errors(engine: Engine) -> None:

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -47,8 +47,15 @@ class Balanced:
         worker.settimeout(30)
         before = len(self.balancer._workers)
         worker.listen(16)
-        until(lambda: len(self.balancer._workers) > before or not self.thread.is_alive())
+        until(lambda: self._serves(before + 1) or not self.thread.is_alive())
         return worker
+
+    def _serves(self, workers: int) -> bool:
+        """Whether there are so many workers, and the port listens for them."""
+        with suppress(OSError):  # The port is closed where the balancer could not continue.
+            listens = self.balancer._port.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            return bool(listens) and len(self.balancer._workers) >= workers
+        return False
 
     def connect(self) -> socket.socket:
         """A client of the port, which listens."""
@@ -166,6 +173,7 @@ def test_a_port_that_another_program_takes_stops_the_server(
 def test_a_worker_with_too_many_open_files_accepts_nothing_for_a_while(
     balanced: Balanced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(load_balancer, "RETRY_SECONDS", 600.0)
     worker = balanced.worker()
     balanced.connect()
     received = socket.recv_fds

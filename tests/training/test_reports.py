@@ -7,6 +7,7 @@ import csv
 import io
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_logs_without_a_validation_loss_are_continued(tmp_path: Path) -> None:
 
 def test_lines_show_the_mean_loss_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 60.0])
-    monkeypatch.setattr(reports.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(reports, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     told: list[str] = []
     lines = LineReporter(told.append, every=2)
     lines.start(0, 7204)

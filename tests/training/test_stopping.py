@@ -127,10 +127,10 @@ def test_a_signal_does_not_end_a_starting_worker(
 def test_a_second_signal_stops_at_once() -> None:
     before, signals = signal.getsignal(signal.SIGINT), StopSignals(announce=False)
     with signals.handled():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert signals.received == signal.SIGINT
         with pytest.raises(SystemExit) as ended:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
     assert ended.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
 
