@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -26,7 +27,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         origins=("https://page.example",),
         state_dir=str(tmp_path_factory.mktemp("state")),
         most_realtime_sessions=2,
-        most_idle_seconds=1.5,
         most_prompt_letters=50,
     )
     with running(settings) as server:
@@ -95,8 +95,10 @@ def test_sessions_over_the_limit_are_refused(small: Live) -> None:
     until(lambda: small.server.realtime_sessions == 0)
 
 
-def test_an_idle_session_is_closed(small: Live) -> None:
+def test_an_idle_session_is_closed(small: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
+    short = replace(small.server.settings, most_idle_seconds=1.5)
+    monkeypatch.setattr(small.server, "settings", short)
     with talk(small.url, additional_headers=headers) as session:
         assert session.next()["error"]["code"] == "session_idle"
         with pytest.raises(ConnectionClosed) as closed:

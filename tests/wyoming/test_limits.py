@@ -121,14 +121,9 @@ def test_an_event_that_breaks_off_ends_the_connection(served: Running) -> None:
     assert talk(served.uri, ask) == []
 
 
-def test_length_number_and_idle_time_are_limited(tiny: AsrPipeline) -> None:
-    limits = Limits(streams=1, audio_seconds=2.0, idle_seconds=0.5)
-
+def test_the_length_and_the_number_of_transcriptions_are_limited(tiny: AsrPipeline) -> None:
     async def too_long(client: Client) -> str | None:
         await client.speak(AUDIO * 3)
-        return (await client.error()).code
-
-    async def idle(client: Client) -> str | None:
         return (await client.error()).code
 
     async def busy(uri: str) -> str | None:
@@ -140,11 +135,18 @@ def test_length_number_and_idle_time_are_limited(tiny: AsrPipeline) -> None:
             await second.write_event(START.event())
             return (await Client(second).error()).code
 
-    with running(tiny, limits=limits) as server:
+    with running(tiny, limits=Limits(streams=1, audio_seconds=2.0)) as server:
         assert talk(server.uri, too_long) == "audio_too_long"
-        assert talk(server.uri, idle) == "idle"
         assert asyncio.run(busy(server.uri)) == "busy"
         until(lambda: server.server.service.active == 0)
+
+
+def test_idle_time_is_limited(tiny: AsrPipeline) -> None:
+    async def idle(client: Client) -> str | None:
+        return (await client.error()).code
+
+    with running(tiny, limits=Limits(streams=1, idle_seconds=0.5)) as server:
+        assert talk(server.uri, idle) == "idle"
 
 
 def test_audio_that_is_complete_is_finished_when_the_server_stops(
