@@ -65,11 +65,12 @@ def test_another_run_is_refused(ctc: AsrPipeline, tmp_path: Path) -> None:
 
 def test_two_workers_share_the_shards(ctc: AsrPipeline, tmp_path: Path, expected: bytes) -> None:
     source, out = write_corpus(str(tmp_path)), str(tmp_path / "run")
+    patient = settings(source, lease_seconds=10.0)  # None ends because a busy worker was slow.
     done: list[str] = []
 
     def work(start: float) -> None:
         transcribe_corpus(
-            transcriber(ctc), out, settings(source), start, report=lambda s: done.append(s.name)
+            transcriber(ctc), out, patient, start, report=lambda shard: done.append(shard.name)
         )
 
     threads = [threading.Thread(target=work, args=(start,)) for start in (0.0, 0.5)]

@@ -90,10 +90,10 @@ def _interrupted(
         enough, add_segment = threading.Event(), store.add_segment
 
         def watched(job: str, segment: Segment) -> None:
-            if not enough.is_set():
-                add_segment(job, segment)
+            add_segment(job, segment)
             if len(store.segments(job)) >= segments:
                 enough.set()
+                assert workers._runs[job].wait(60), "the server does not stop"
 
         store.add_segment = watched  # type: ignore[method-assign]
         job = _accept(store, serving, request, data)

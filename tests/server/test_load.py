@@ -115,9 +115,10 @@ def test_recordings_of_disconnected_clients_are_not_decoded(
         left: list[Future[None]] = [callers.submit(_leave, live) for _ in range(12)]
         for one in left:
             one.result(60)
+        noticed = 'route="/v1/audio/transcriptions",status="499"} 12.0'
+        until(lambda: noticed in httpx.get(f"{live.url}/metrics").text)
         first = slow.begun
         assert first <= 4
-        until(lambda: "499" in httpx.get(f"{live.url}/metrics").text)
         slow.go.set()
         assert live.transcribe(b"no audio").status_code == 400
         assert slow.begun == first
