@@ -46,7 +46,7 @@ def files(name: str) -> list[Any]:
 def parsed(arguments: list[str]) -> dict[str, Any]:
     """The options of `auris serve` by their arguments; wrong ones are an error."""
     assert arguments[:2] == ["auris", "serve"]
-    command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).commands["serve"]
     return dict(command.make_context("serve", arguments[2:]).params)
 
 

@@ -190,9 +190,9 @@ def test_bad_recordings_among_good_ones(qwen: AsrPipeline, tmp_path: Path) -> No
         7: UnreadableAudio,
         8: UsageError,
     }
-    good = {n: qwen.transcribe(sources[n], max_new_tokens=BUDGET) for n in (0, 3, 9)}  # type: ignore[arg-type]
+    good = {n: qwen.transcribe(sources[n], max_new_tokens=BUDGET) for n in (0, 3, 9)}
     for size in (1, 3):
-        found = dict(qwen.results(sources, batch_size=size, max_new_tokens=BUDGET))  # type: ignore[arg-type]
+        found = dict(qwen.results(sources, batch_size=size, max_new_tokens=BUDGET))
         assert sorted(found) == list(range(10))
         for number, result in found.items():
             if number in kinds:
@@ -202,7 +202,7 @@ def test_bad_recordings_among_good_ones(qwen: AsrPipeline, tmp_path: Path) -> No
                 assert isinstance(result, Transcript)
                 assert plain(result) == plain(good[number])
     with pytest.raises(AurisError):
-        qwen.transcribe(sources, max_new_tokens=BUDGET)  # type: ignore[arg-type]
+        qwen.transcribe(sources, max_new_tokens=BUDGET)
 
 
 def test_a_truncated_recording_has_no_transcript(qwen: AsrPipeline, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_segments_are_yielded_in_order(qwen: AsrPipeline) -> None:
 
 def test_a_segment_is_yielded_when_all_before_it_are_done(qwen: AsrPipeline) -> None:
     batch = counting(2, [1, 0])
-    pipeline = AsrPipeline.over(qwen.recognizer, None, None, open_batch=lambda rows: batch)  # type: ignore[arg-type]
+    pipeline = AsrPipeline.over(qwen.recognizer, None, None, open_batch=lambda rows: batch)
     parts = pipeline.segments(clip(9.0), chunk_seconds=1, batch_size=2)
     starts, taken = [], []
     for part in parts:
@@ -279,7 +279,7 @@ def test_ending_the_iteration_stops_the_work(qwen: AsrPipeline) -> None:
     seen: list[Progress] = []
     parts = qwen.segments(clip(7.0), chunk_seconds=1, max_new_tokens=2, progress=seen.append)
     next(parts)
-    parts.close()  # type: ignore[attr-defined]
+    parts.close()
     assert len(seen) == 1
 
 
@@ -401,7 +401,7 @@ def test_a_ctc_model_refuses_unsupported_options(ctc: AsrPipeline, options: dict
 
 def test_ranges_include_their_limits(qwen: AsrPipeline) -> None:
     for options in ({"temperature": 100.0}, {"temperature": 1e-300}, {"seed": (1 << 63) - 1}):
-        qwen.transcribe(clip(0.5), max_new_tokens=2, **options)  # type: ignore[call-overload]
+        qwen.transcribe(clip(0.5), max_new_tokens=2, **options)
 
 
 # Clean-up of texts -------------------------------------------------------------------------------
@@ -443,6 +443,6 @@ def test_a_tuple_of_paths_is_several_recordings(tmp_path: Path) -> None:
     assert [one.text for one in as_tuple] == [one.text for one in as_list]
     assert len(as_tuple) == 2
     with pytest.raises(UsageError, match="its type is tuple"):
-        pipeline.transcribe([("a.wav", "b.wav")])  # type: ignore[list-item]
+        pipeline.transcribe([("a.wav", "b.wav")])
     with pytest.raises(UsageError, match="a single"):
-        pipeline.results(clip(1.0))  # type: ignore[arg-type]
+        pipeline.results(clip(1.0))

@@ -94,7 +94,7 @@ def test_public_names_exist() -> None:
     for name in auris.__all__:
         assert getattr(auris, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
-        _ = auris.nonsense  # type: ignore[attr-defined]
+        _ = auris.nonsense
 
 
 def test_exported_names_exist() -> None:

@@ -141,12 +141,12 @@ def test_unsupported_types_of_sources(source: Any) -> None:
 def test_a_text_file_object() -> None:
     for _ in range(2):
         with pytest.raises(UsageError, match="binary mode"):
-            load(io.StringIO("text"))  # type: ignore[arg-type]
+            load(io.StringIO("text"))
 
 
 def test_an_unknown_channel_mode() -> None:
     with pytest.raises(UsageError, match="'mix' or 'split'"):
-        stream(wav(chirp(1.0)), channels="left")  # type: ignore[arg-type]
+        stream(wav(chirp(1.0)), channels="left")
 
 
 # Spans -------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_amr_pauses_are_silence() -> None:
 
 
 def _warned(data: bytes, **options: object) -> tuple[int, tuple[str, ...]]:
-    chunks = list(AudioChunker(**options).chunks(data))  # type: ignore[arg-type]
+    chunks = list(AudioChunker(**options).chunks(data))
     samples = sum(len(chunk.samples) + chunk.skipped for chunk in chunks)
     return samples, tuple(text for chunk in chunks for text in chunk.warnings)
 

@@ -82,7 +82,7 @@ def test_the_next_chunk_is_counted_from_the_cut() -> None:
     assert cut is not None
     finder.begin(samples[cut : 4 * SAMPLE_RATE])
     finder.add(samples[4 * SAMPLE_RATE :])
-    assert finder.find() == found(samples[cut:]) * SAMPLE_RATE  # type: ignore[operator]
+    assert finder.find() == found(samples[cut:]) * SAMPLE_RATE
 
 
 @pytest.mark.parametrize("pause", [5.7, 5.9, 6.1, 6.3, 6.6])

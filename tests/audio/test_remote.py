@@ -144,7 +144,7 @@ def test_spans_channels_and_containers(site: str) -> None:
 def test_reading_can_stop_early(site: str) -> None:
     blocks = stream(f"{site}/a.wav")
     next(blocks)
-    blocks.close()  # type: ignore[attr-defined]
+    blocks.close()
 
 
 USUAL = WebLimits()
@@ -200,7 +200,7 @@ def test_remote_addresses_can_be_disabled(site: str) -> None:
     with pytest.raises(UsageError, match="switched off"):
         load(f"{site}/a.wav", urls=None)
     with pytest.raises(UsageError, match="WebLimits or None"):
-        load(f"{site}/a.wav", urls=False)  # type: ignore[arg-type]
+        load(f"{site}/a.wav", urls=False)
 
 
 def test_passwords_are_not_sent_to_other_hosts() -> None:

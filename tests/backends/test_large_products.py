@@ -94,7 +94,7 @@ def test_products_are_the_same_bits(
 def test_products_are_the_same_bits_on_all_instruction_sets(instructions: str) -> None:
     for packing in PACKINGS:
         packed, x = matrix(packing, 50, 200), activations(45, 200)
-        ours, theirs = both(lambda p=packed, x=x: native.products(x, p))  # type: ignore[misc]
+        ours, theirs = both(lambda p=packed, x=x: native.products(x, p))
         assert torch.equal(ours, theirs), instructions
 
 

@@ -35,7 +35,7 @@ SHAPES = [
 
 
 def config(shape: int) -> QwenAsrConfig:
-    return qwen_config(**SHAPES[shape])  # type: ignore[arg-type]
+    return qwen_config(**SHAPES[shape])
 
 
 def backends(shape: int, dtype: PackedDtype = "int8") -> tuple[TorchBackend, TorchBackend]:

@@ -31,7 +31,7 @@ CLOSE = 5e-3
 
 def backends(shape: int) -> tuple[TorchBackend, TorchBackend]:
     """One model, run by native code and by PyTorch."""
-    model = packed_model(qwen_config(**SHAPES[shape]), Quantization("int8"), seed=shape)  # type: ignore[arg-type]
+    model = packed_model(qwen_config(**SHAPES[shape]), Quantization("int8"), seed=shape)
     ours, theirs = TorchBackend(model), TorchBackend(model)
     assert ours.native_stem is not None
     assert ours.native_encoder is not None

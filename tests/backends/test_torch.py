@@ -127,7 +127,7 @@ def test_each_kind_of_model_refuses_the_other_kinds_work() -> None:
 
 def test_an_unknown_kernel_is_refused() -> None:
     with pytest.raises(UnsupportedOption, match="it is 'fast'"):
-        TorchBackend(tiny_model(), "fast")  # type: ignore[arg-type]
+        TorchBackend(tiny_model(), "fast")
 
 
 def test_out_of_memory_is_an_error_of_the_package() -> None:

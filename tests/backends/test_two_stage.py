@@ -157,7 +157,7 @@ def test_texts_equal_those_of_full_scores(tied: bool, dtype: str) -> None:
     """Alone and with rows that sample or need probabilities."""
     model = packed_model(
         qwen_config(tied=tied, decoder_layers=3),
-        Quantization(dtype),  # type: ignore[arg-type]
+        Quantization(dtype),
     )
     backend, whole = TorchBackend(model), TorchBackend(model)
     assert backend.native_step is not None

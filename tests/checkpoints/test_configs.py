@@ -24,7 +24,7 @@ AnyConfig = TypeVar("AnyConfig", QwenAsrConfig, AutCtcConfig)
 
 
 def config_json(layout: str, config: ModelConfig | None = None) -> dict[str, Any]:
-    content = to_json(config or qwen_config(), layout, "float32", TOKEN_IDS)  # type: ignore[arg-type]
+    content = to_json(config or qwen_config(), layout, "float32", TOKEN_IDS)
     parsed: dict[str, Any] = json.loads(json.dumps(content))
     return parsed
 

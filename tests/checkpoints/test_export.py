@@ -150,7 +150,7 @@ class TestContent:
         gapped = Tokenizer(tokenizer.core, shifted)
         for layout in ("hf", "published"):
             out = tmp_path / layout
-            export(tiny_model(config), config, gapped, out, layout=layout)  # type: ignore[arg-type]
+            export(tiny_model(config), config, gapped, out, layout=layout)
             reader = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(out)
             ids = reader.convert_tokens_to_ids([*CONTROL_TOKENS])
             assert ids == [shifted[token].id for token in CONTROL_TOKENS]
@@ -257,7 +257,7 @@ class TestTarget:
         source = write_tiny(tmp_path / "source", "native", ctc_config())
         for layout in ("hf", "published"):
             with pytest.raises(ConfigError, match="CTC head"):
-                convert(source, tmp_path / "a" / "b", layout)  # type: ignore[arg-type]
+                convert(source, tmp_path / "a" / "b", layout)
         assert names(tmp_path) == {"source"}
 
     @pytest.mark.skipif(os.name != "posix", reason="permission bits")
@@ -407,7 +407,7 @@ def test_an_aligner_round_trips_through_every_layout(layout: Any, tmp_path: Path
         processor = json.loads((first / "processor_config.json").read_text(encoding="utf-8"))
         assert processor["timestamp_segment_time"] == 80.0
     for other in LAYOUTS:
-        again = convert(first, tmp_path / other, other)  # type: ignore[arg-type]
+        again = convert(first, tmp_path / other, other)
         checkpoint = open_checkpoint(again)
         assert checkpoint.config == config
         model = load_weights(checkpoint, torch.device("cpu"), lambda stored: stored)

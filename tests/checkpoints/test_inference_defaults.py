@@ -94,7 +94,7 @@ def test_an_unsupported_language_is_refused() -> None:
     silence = (np.zeros(16000, dtype=np.float32), 16000)
     for asked in ({"language": "de"}, {"languages": ["en", "de"]}):
         with pytest.raises(LanguageError, match="This model knows English"):
-            pipeline.transcribe(silence, **asked)  # type: ignore[call-overload]
+            pipeline.transcribe(silence, **asked)
     with pytest.raises(LanguageError, match="the language is German"):
         pipeline.stream("German")
     assert pipeline.transcribe(silence, "en").text == ""

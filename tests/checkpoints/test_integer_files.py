@@ -46,7 +46,7 @@ def codes_of(weight: np.ndarray, group: int, bits: int) -> tuple[np.ndarray, ...
     return codes.clip(0, 2**bits - 1).reshape(weight.shape).astype(np.int64), scale, low
 
 
-def mlx(bits: int, group: int):  # type: ignore[no-untyped-def]
+def mlx(bits: int, group: int):
     def pack(module: str, weight: np.ndarray) -> tuple[dict[str, Tensor], np.ndarray]:
         codes, scale, low = codes_of(weight, group, bits)
         spread = [np.repeat(part.astype(np.float32), group, 1) for part in (scale, low)]
@@ -60,7 +60,7 @@ def mlx(bits: int, group: int):  # type: ignore[no-untyped-def]
     return pack
 
 
-def gptq(bits: int, group: int, shift: int, shuffled: bool = False):  # type: ignore[no-untyped-def]
+def gptq(bits: int, group: int, shift: int, shuffled: bool = False):
     def pack(module: str, weight: np.ndarray) -> tuple[dict[str, Tensor], np.ndarray]:
         rows, columns = weight.shape
         random = np.random.default_rng(rows + columns)
@@ -83,7 +83,7 @@ def gptq(bits: int, group: int, shift: int, shuffled: bool = False):  # type: ig
     return pack
 
 
-def awq(group: int):  # type: ignore[no-untyped-def]
+def awq(group: int):
     def pack(module: str, weight: np.ndarray) -> tuple[dict[str, Tensor], np.ndarray]:
         rows, columns = weight.shape
         random = np.random.default_rng(rows * columns)

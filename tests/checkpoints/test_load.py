@@ -89,7 +89,7 @@ class TestModels:
 
     @pytest.mark.parametrize("shard_bytes", [1, 20_000, 200_000])
     def test_shards(self, tmp_path: Path, layout: str, shard_bytes: int) -> None:
-        path = write_tiny(tmp_path / "out", layout, shard_bytes=shard_bytes)  # type: ignore[arg-type]
+        path = write_tiny(tmp_path / "out", layout, shard_bytes=shard_bytes)
         files = weight_files(path)
         assert len(files) > 1
         assert set(files) == set(path.glob("*.safetensors"))
@@ -107,7 +107,7 @@ class TestModels:
     def test_dtypes(
         self, tmp_path: Path, layout: str, stored: torch.dtype, asked: torch.dtype
     ) -> None:
-        path = write_tiny(tmp_path / "out", layout, dtype=stored)  # type: ignore[arg-type]
+        path = write_tiny(tmp_path / "out", layout, dtype=stored)
         assert {tensor.dtype for tensor in read_weights(path).values()} == {stored}
         state = expected(dtype=stored)
         found = load(path, dtype=asked).state_dict()
@@ -117,7 +117,7 @@ class TestModels:
     def test_the_stored_dtype_is_reported(
         self, tmp_path: Path, layout: str, stored: torch.dtype
     ) -> None:
-        path = write_tiny(tmp_path / "out", layout, dtype=stored)  # type: ignore[arg-type]
+        path = write_tiny(tmp_path / "out", layout, dtype=stored)
         offered: list[torch.dtype] = []
         load_weights(open_checkpoint(path), CPU, lambda found: offered.append(found) or found)
         assert offered == [stored]
@@ -133,7 +133,7 @@ class TestMapping:
         assert torch.equal(logits(held), logits(memory))
 
     def test_a_copy_does_not_need_the_file(self, tmp_path: Path, layout: str) -> None:
-        path = write_tiny(tmp_path / "out", layout)  # type: ignore[arg-type]
+        path = write_tiny(tmp_path / "out", layout)
         model = load(path, copy=True)
         with (path / SINGLE).open("r+b") as file:
             file.write(b"\x00" * (path / SINGLE).stat().st_size)

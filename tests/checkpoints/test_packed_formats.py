@@ -76,6 +76,6 @@ def test_half_precision_packs_like_float32() -> None:
 
 def test_unknown_packings_are_refused() -> None:
     with pytest.raises(ValueError, match="int5"):
-        Packing("int5")  # type: ignore[arg-type]
+        Packing("int5")
     with pytest.raises(ValueError, match="groups of 48"):
         Packing("int4", 48)

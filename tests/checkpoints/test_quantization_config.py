@@ -16,7 +16,7 @@ def test_layers_of_narrow_encoders_are_not_quantized(dtype: str) -> None:
     narrow = qwen_config()
     assert narrow.encoder.d_model < LEAST_WIDTH
     wide = replace(narrow, encoder=replace(narrow.encoder, d_model=LEAST_WIDTH))
-    rule = Quantization(dtype)  # type: ignore[arg-type]
+    rule = Quantization(dtype)
     assert rule.packing("encoder.layers.0.qkv", narrow) is None
     assert rule.packing("encoder.layers.0.qkv", wide) == Packing("int8")
     assert rule.packing("decoder.layers.0.qkv", narrow) == Packing("int8")

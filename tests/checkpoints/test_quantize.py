@@ -137,7 +137,7 @@ def test_quantized_models_are_not_quantized_or_converted_again(
 
 def test_unsupported_requests(source: Path, small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="int8 or int4"):
-        quantize(source, tmp_path / "m", "int5")  # type: ignore[arg-type]
+        quantize(source, tmp_path / "m", "int5")
     with pytest.raises(UsageError, match="32, 64, 128"):
         quantize(source, tmp_path / "m", "int4", 48)
     with pytest.raises(UsageError, match="new or empty directory"):

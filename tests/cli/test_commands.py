@@ -158,8 +158,8 @@ def test_pull(auris: Auris, models: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
     def fetch(name: str, revision: object = None, **options: object) -> str:
         asked.append((name, revision))
-        assert "*.safetensors" in options["allow_patterns"]  # type: ignore[operator]
-        assert not any("bin" in str(p) or "pt" in str(p) for p in options["allow_patterns"])  # type: ignore[attr-defined]
+        assert "*.safetensors" in options["allow_patterns"]
+        assert not any("bin" in str(p) or "pt" in str(p) for p in options["allow_patterns"])
         return str(models / "qwen")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)

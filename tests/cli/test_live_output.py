@@ -311,7 +311,7 @@ def test_ctrl_c_during_a_read_is_not_lost() -> None:
             return self.content.read(min(size, 8192))
 
     with pytest.raises(KeyboardInterrupt):
-        load(Pipe(endless_wav(6.0)))  # type: ignore[arg-type]
+        load(Pipe(endless_wav(6.0)))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs limits of file sizes")

@@ -79,7 +79,7 @@ def test_forced_prefixes_are_the_same_with_a_draft(seed: int, free: list[bool]) 
         said[step.key].append(step)
     for key in range(4):
         ours, theirs = ([step.token for step in steps] for steps in (said[key], wanted[key]))
-        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"text {key}")  # type: ignore[arg-type]
+        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"text {key}")
         assert said[key][-1].finish == wanted[key][-1].finish
         held = store.lengths[key] - len(PROMPTS[key])
         tokens = sum(token is not None for token in ours)
@@ -117,7 +117,7 @@ def test_any_draft_gives_the_same_text(
     for item in drafted:
         key = item.request.key
         ours, theirs = ([s.token for s in found] for found in (said[key], plain(key, sampling)))
-        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"draft of {key}")  # type: ignore[arg-type]
+        ties.same(ours[:-1], theirs[:-1], [s.margin for s in said[key]], f"draft of {key}")
         assert said[key][-1].finish == plain(key, sampling)[-1].finish
         tokens = [token for token in ours if token is not None]
         held = cache.lengths[item.row] - len(PROMPTS[key])
@@ -175,7 +175,7 @@ def test_the_last_positions_of_rows_are_scored() -> None:
     for positions in ("all", 3):
         cache = runner.new_cache(4, 4)
         runner.admit(cache, 4)
-        found.append(runner.extend(cache, inputs, [3, 0, 2], positions))  # type: ignore[arg-type]
+        found.append(runner.extend(cache, inputs, [3, 0, 2], positions))
     everywhere, last = found
     assert last.shape[1] == 3
     for row, item in enumerate(inputs):

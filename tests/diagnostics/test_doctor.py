@@ -76,7 +76,7 @@ def test_the_environment_names_the_static_step(
 
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
 def test_a_valid_model_passes(tmp_path: Path, layout: str) -> None:
-    findings = list(check_model(write_tiny(tmp_path / "it", layout)))  # type: ignore[arg-type]
+    findings = list(check_model(write_tiny(tmp_path / "it", layout)))
     assert [finding.ok for finding in findings] == [True] * 5
     assert "<|audio_pad|> 345" in findings[3].text
     assert "greedy by default" in findings[4].text
@@ -96,7 +96,7 @@ def test_a_ctc_model_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["native", "hf", "published"])
 def test_an_aligner_passes(tmp_path: Path, layout: str) -> None:
-    findings = list(check_model(write_tiny(tmp_path / "it", layout, aligner_config())))  # type: ignore[arg-type]
+    findings = list(check_model(write_tiny(tmp_path / "it", layout, aligner_config())))
     assert [finding.ok for finding in findings] == [True] * 4
     assert "<timestamp> 347" in findings[3].text
 

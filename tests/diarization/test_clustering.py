@@ -96,7 +96,7 @@ def test_long_recordings_are_clustered_in_blocks(monkeypatch: pytest.MonkeyPatch
     def measured(similarities: np.ndarray, *args: object, **options: object) -> np.ndarray:
         nonlocal largest
         largest = max(largest, len(similarities))
-        return inner(similarities, *args, **options)  # type: ignore[arg-type]
+        return inner(similarities, *args, **options)
 
     monkeypatch.setattr(clustering, "BLOCK_ITEMS", 40)
     monkeypatch.setattr(clustering, "BLOCK_GROUPS", 8)

@@ -66,7 +66,7 @@ def test_speakers_keep_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     clustered = module.clustered
 
     def reversed_groups(*given: object) -> tuple[list[np.ndarray], np.ndarray]:
-        labels, centers = clustered(*given)  # type: ignore[arg-type]
+        labels, centers = clustered(*given)
         last = len(centers) - 1
         return [np.where(label < 0, label, last - label) for label in labels], centers[::-1]
 
@@ -108,7 +108,7 @@ def test_clustering_becomes_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(*given: object) -> object:
         counts.append(1)
-        return clustered(*given)  # type: ignore[arg-type]
+        return clustered(*given)
 
     monkeypatch.setattr(module, "clustered", counted)
     session = live()

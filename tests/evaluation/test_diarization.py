@@ -71,9 +71,7 @@ def test_nothing() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 5), st.randoms())
 def test_the_assignment_is_the_best(rows: int, columns: int, random: object) -> None:
-    gains = np.array(
-        [[float(random.randint(0, 9)) for _ in range(columns)] for _ in range(rows)]  # type: ignore[attr-defined]
-    )
+    gains = np.array([[float(random.randint(0, 9)) for _ in range(columns)] for _ in range(rows)])
     pairs = assignment(gains)
     assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
     if rows <= columns:

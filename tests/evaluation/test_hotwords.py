@@ -38,12 +38,12 @@ def test_names_that_are_written_and_words_that_change_are_counted() -> None:
     pytest.importorskip("jiwer")
     named = {Path(name): TEXTS[name] for name in "abc"}
     others = {Path("d"): TEXTS["d"]}
-    score = score_hotwords(Listener(), NAMES, named, others, 5)  # type: ignore[arg-type]
+    score = score_hotwords(Listener(), NAMES, named, others, 5)
     assert (score.spoken, score.plain, score.written) == (3, 1, 3)
     assert (score.wrong, score.words, score.changed) == (1, 4, 1)
     assert score.recall == 1.0
     with pytest.raises(UsageError, match="hotwords"):
-        score_hotwords(Listener(), ["Nobody"], named, others, 5)  # type: ignore[arg-type]
+        score_hotwords(Listener(), ["Nobody"], named, others, 5)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 50])

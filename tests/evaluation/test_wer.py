@@ -41,7 +41,7 @@ def test_rates_are_over_all_words(
 ) -> None:
     a, b, c = (write_wav(tmp_path / f"{name}.wav", 0.6) for name in "abc")
     texts = iter(["one too three four", "", "extra"])
-    monkeypatch.setattr(pipeline.recognizer.tokenizer, "decode", lambda ids: next(texts))  # type: ignore[attr-defined]
+    monkeypatch.setattr(pipeline.recognizer.tokenizer, "decode", lambda ids: next(texts))
     result = score(pipeline, {a: "Alpha, too THREE", b: "gone now", c: ""})
     # "alpha" became "1" (a substitution) with an insertion, two words are gone, one is added.
     assert result.words == 5
@@ -64,7 +64,7 @@ def test_the_spoken_normalizer_does_not_convert_numbers(
     pipeline: AsrPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_wav(tmp_path / "a.wav", 0.6)
-    tokenizer = pipeline.recognizer.tokenizer  # type: ignore[attr-defined]
+    tokenizer = pipeline.recognizer.tokenizer
     monkeypatch.setattr(tokenizer, "decode", lambda ids: "seven two nine")
     spoken = score_set(pipeline, "it", {clip: "Seven, two four"}, normalizer="spoken")
     assert (spoken.words, spoken.substitutions) == (3, 1)

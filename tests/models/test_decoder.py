@@ -24,7 +24,7 @@ SHAPES = {"tied": {}, "untied, grouped": {"tied": False, "kv_heads": 1, "hidden"
 
 @cache
 def model(shape: str) -> QwenAsr:
-    built = tiny_model(qwen_config(**SHAPES[shape]), seed=3)  # type: ignore[arg-type]
+    built = tiny_model(qwen_config(**SHAPES[shape]), seed=3)
     assert isinstance(built, QwenAsr)
     return built
 
@@ -142,7 +142,7 @@ def test_only_last_positions_equal_those_of_all_positions() -> None:
     for positions in ("last", "all"):
         memory = backend().new_cache(3, 9)
         backend().admit(memory, 3)
-        results.append(backend().extend(memory, rows, positions=positions))  # type: ignore[arg-type]
+        results.append(backend().extend(memory, rows, positions=positions))
     last, every = results
     assert last.shape[1] == 1
     for row, ids in enumerate(rows):

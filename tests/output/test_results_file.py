@@ -147,7 +147,7 @@ def test_a_full_disk_keeps_finished_results(tmp_path: Path) -> None:
             def __getattr__(self, name: str) -> object:
                 return getattr(real, name)
 
-        results._file = Full()  # type: ignore[assignment]
+        results._file = Full()
         with pytest.raises(OutputError, match="No space left"):
             results.append(*done("z.wav"))
         assert "z.wav" not in results

@@ -146,7 +146,7 @@ def test_segments_without_text_have_no_cue(text: str) -> None:
 @pytest.mark.parametrize("value", [9, 1001, 42.0, True, None])
 def test_invalid_styles(value: object) -> None:
     with pytest.raises(UsageError, match="max_line_width has to be a whole number from 10"):
-        CueStyle(value)  # type: ignore[arg-type]
+        CueStyle(value)
     with pytest.raises(UsageError, match="max_line_count"):
         CueStyle(42, 11)
 

@@ -62,7 +62,7 @@ def test_scored_words_have_the_tokens_that_write_them(text: str) -> None:
         assert word.tokens, word
         assert list(word.tokens) == list(range(word.tokens[0], word.tokens[-1] + 1))
         assert word.tokens[0] >= len(HEAD)
-        spelled = b"".join(bytes(TOKENIZER.content(ids[n])) for n in word.tokens)  # type: ignore[arg-type]
+        spelled = b"".join(bytes(TOKENIZER.content(ids[n])) for n in word.tokens)
         kept = "".join(c for c in spelled.decode("utf-8", "ignore") if c in word.text)
         assert word.text in kept
 

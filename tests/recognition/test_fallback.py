@@ -23,7 +23,7 @@ REASONS: list[FinishReason] = ["stop", "length", "loop", "cancelled"]
 
 
 def request_of(seconds: float, start: int = 0, **options: object) -> ChunkRequest:
-    return ChunkRequest(5, Chunk(start, tone_speech(seconds)), DecodeOptions(**options))  # type: ignore[arg-type]
+    return ChunkRequest(5, Chunk(start, tone_speech(seconds)), DecodeOptions(**options))
 
 
 def result_of(request: ChunkRequest, reason: FinishReason = "stop") -> DecodeResult:

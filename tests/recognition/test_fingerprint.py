@@ -22,7 +22,7 @@ from tests.tiny_models import write_tiny
 def _of(
     pipeline: AsrPipeline, language: str | None = None, context: str = "", **given: object
 ) -> str:
-    return fingerprint(call_values(pipeline, language, context, CallOptions(**given)))  # type: ignore[typeddict-item]
+    return fingerprint(call_values(pipeline, language, context, CallOptions(**given)))
 
 
 def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
@@ -55,7 +55,7 @@ def test_values_are_plain_json_in_any_order(qwen: AsrPipeline) -> None:
     ids=str,
 )
 def test_options_that_affect_results_change_it(qwen: AsrPipeline, given: dict[str, object]) -> None:
-    assert _of(qwen, **given) != _of(qwen)  # type: ignore[arg-type]
+    assert _of(qwen, **given) != _of(qwen)
 
 
 def test_every_option_is_in_it_or_affects_only_speed(qwen: AsrPipeline) -> None:

@@ -131,7 +131,7 @@ def test_a_call_can_set_the_attention_window(tmp_path: Path, dtype: str, config:
 
     def scores(pipeline: AsrPipeline, **options: Any) -> list[tuple[float, ...]]:
         found = pipeline.results([clip(3.0)], **options)
-        return [s.logprobs for _, result in found for s in result.segments]  # type: ignore[union-attr]
+        return [s.logprobs for _, result in found for s in result.segments]
 
     wide = scores(trained)
     assert scores(trained, attention_window=1) == scores(narrow) != wide

@@ -39,7 +39,7 @@ def bursts(request: ChunkRequest, reason: str) -> Segment:
     words = [f"w{round(LEVELS * float(samples[a:b].max()))}:{b - a}" for a, b in edges]
     start = request.chunk.start / RATE
     end = start + len(samples) / RATE
-    return Segment(start, end, " ".join(words), "English", (), (), reason)  # type: ignore[arg-type]
+    return Segment(start, end, " ".join(words), "English", (), (), reason)
 
 
 def spoken(words: list[int], pauses: list[float]) -> np.ndarray:

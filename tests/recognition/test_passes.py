@@ -34,7 +34,7 @@ class Counting(TorchBackend):
     """Records how many clips are encoded and how many prompts are read together."""
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
+        super().__init__(*arguments)
         self.encoded: list[int] = []
         self.prefilled: list[int] = []
 
@@ -42,7 +42,7 @@ class Counting(TorchBackend):
         self.encoded.append(len(mels))
         return super().encode(mels)
 
-    def extend(self, cache, inputs, rows=None, positions="last"):  # type: ignore[no-untyped-def]
+    def extend(self, cache, inputs, rows=None, positions="last"):
         if isinstance(inputs[0], Tensor):
             self.prefilled.append(len(inputs))
         return super().extend(cache, inputs, rows, positions)
@@ -53,7 +53,7 @@ def floating() -> QwenRecognizer:
 
 
 def packed() -> QwenRecognizer:
-    config = qwen_config(**SHAPES)  # type: ignore[arg-type]
+    config = qwen_config(**SHAPES)
     model = packed_model(config, Quantization("int8"), seed=1)
     return QwenRecognizer(Counting(model), config, TOKENIZER)
 

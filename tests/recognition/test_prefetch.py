@@ -61,9 +61,9 @@ def test_prefetched_chunks_and_errors_equal_those_of_the_chunker(files: list[str
         if isinstance(ours, str):
             assert ours == theirs
             continue
-        assert [(c.start, c.skipped) for c in ours] == [(c.start, c.skipped) for c in theirs]  # type: ignore[union-attr]
+        assert [(c.start, c.skipped) for c in ours] == [(c.start, c.skipped) for c in theirs]
         for mine, other in zip(ours, theirs, strict=True):
-            assert np.array_equal(mine.samples, other.samples)  # type: ignore[union-attr]
+            assert np.array_equal(mine.samples, other.samples)
 
 
 def test_a_process_that_dies_fails_only_its_recording(files: list[str]) -> None:

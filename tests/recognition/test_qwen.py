@@ -58,7 +58,7 @@ def chunk_request(
     key: int = 0, seconds: float = 1.0, start: float = 0.0, **options: object
 ) -> ChunkRequest:
     chunk = Chunk(round(start * RATE), tone_speech(seconds, key))
-    return ChunkRequest(key, chunk, DecodeOptions(**options))  # type: ignore[arg-type]
+    return ChunkRequest(key, chunk, DecodeOptions(**options))
 
 
 def recognizer(scripts: Sequence[Sequence[int]]) -> QwenRecognizer:
@@ -86,7 +86,7 @@ def test_a_reply_starts_with_the_forced_language() -> None:
     runner = recognizer([TOKENIZER.encode("guten tag")])
     (done,) = recognize(runner, [chunk_request(language="German", context="fox")], 1)
     assert (done.segment.text, done.segment.language) == ("guten tag", "German")
-    (prompt,) = runner.backend.prompts  # type: ignore[attr-defined]
+    (prompt,) = runner.backend.prompts
     assert prompt[-1] == TAG
     assert "fox" in TOKENIZER.decode(prompt)
     assert prompt.count(TOKENIZER.id(AUDIO_PAD)) == 100  # One state for each frame in this backend.
@@ -167,7 +167,7 @@ def test_a_chunk_with_leaked_context_is_decoded_without_it() -> None:
     assert done.segment.text == "what was said"
     (retry,) = done.segment.retries
     assert (retry.cause, retry.tokens) == ("context", tuple(leak))
-    first, second = map(TOKENIZER.decode, runner.backend.prompts)  # type: ignore[attr-defined]
+    first, second = map(TOKENIZER.decode, runner.backend.prompts)
     assert "Celsius" in first
     assert "Celsius" not in second
 
@@ -385,7 +385,7 @@ def test_scores_that_are_nan_are_an_error(kind: str) -> None:
     model = tiny_model(config)
     next(model.encoder.parameters()).data.fill_(float("nan"))
     make = QwenRecognizer if kind == "qwen" else CtcRecognizer
-    runner = make(TorchBackend(model), config, TOKENIZER)  # type: ignore[arg-type]
+    runner = make(TorchBackend(model), config, TOKENIZER)
     with pytest.raises(CheckpointError, match="NaN"):
         list(
             recognize(

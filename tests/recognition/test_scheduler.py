@@ -37,7 +37,7 @@ def counted(request: ChunkRequest, reason: str) -> Segment:
         "English" if number % 2 else "French",
         (number,),
         (-1.0,),
-        reason,  # type: ignore[arg-type]
+        reason,
         word_confidences=((f"w{number}", 0.5 + 0.1 * number), ("?", None)),
     )
 
@@ -69,7 +69,7 @@ def run(
     batch: ScriptedBatch | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Update]:
-    scheduler = Scheduler(batch or counting(), read, recordings, DecodeOptions())  # type: ignore[arg-type]
+    scheduler = Scheduler(batch or counting(), read, recordings, DecodeOptions())
     return list(scheduler.run(cancelled))
 
 
@@ -165,7 +165,7 @@ def test_known_segments_are_used_for_their_own_chunks() -> None:
 
     def run_with(known: KnownSegments | None) -> tuple[Transcript, int]:
         batch = counting()
-        scheduler = Scheduler(batch, with_silences, [0], DecodeOptions(), known)  # type: ignore[arg-type, list-item]
+        scheduler = Scheduler(batch, with_silences, [0], DecodeOptions(), known)
         *_, done = scheduler.run(lambda: False)
         assert isinstance(done, RecordingDone)
         assert isinstance(done.result, Transcript)
@@ -188,7 +188,7 @@ def test_recordings_are_opened_when_their_chunks_are_needed() -> None:
         yield from read(source)
 
     sources = (Recording(number, 1) for number in range(5))
-    batch = Scheduler(counting(), noted, sources, DecodeOptions())  # type: ignore[arg-type]
+    batch = Scheduler(counting(), noted, sources, DecodeOptions())
     updates = batch.run(lambda: False)
     assert opened == []
     assert isinstance(next(updates), SegmentDone)
@@ -215,7 +215,7 @@ def test_errors_of_other_kinds_are_not_swallowed() -> None:
         raise ZeroDivisionError
         yield
 
-    batch = Scheduler(counting(), failing, [Recording(0, 1)], DecodeOptions())  # type: ignore[arg-type]
+    batch = Scheduler(counting(), failing, [Recording(0, 1)], DecodeOptions())
     with pytest.raises(ZeroDivisionError):
         list(batch.run(lambda: False))
 
@@ -244,7 +244,7 @@ def test_skipped_silence_is_a_segment(
     plans: list[tuple[bool, ...]], rows: int, order: list[int]
 ) -> None:
     sources = [Pauses(plan) for plan in plans]
-    batch = Scheduler(counting(rows, order), read_pauses, sources, DecodeOptions())  # type: ignore[arg-type]
+    batch = Scheduler(counting(rows, order), read_pauses, sources, DecodeOptions())
     updates = list(batch.run(lambda: False))
     found = results(updates)
     assert sorted(found) == list(range(len(plans)))
@@ -261,7 +261,7 @@ def test_skipped_silence_is_a_segment(
 
 
 def test_a_silent_recording_can_be_cancelled() -> None:
-    batch = Scheduler(counting(), read_pauses, [Pauses((True,) * 9)], DecodeOptions())  # type: ignore[arg-type]
+    batch = Scheduler(counting(), read_pauses, [Pauses((True,) * 9)], DecodeOptions())
     asked = iter([False] * 4 + [True] * 99)
     (*chunks, last) = batch.run(lambda: next(asked))
     assert isinstance(last, RecordingDone)
@@ -282,7 +282,7 @@ def test_known_segments_are_not_recognized_again(known: set[int], rows: int) -> 
         batch,
         read,
         [Recording(0, 6)],
-        DecodeOptions(),  # type: ignore[arg-type, list-item]
+        DecodeOptions(),
         known=lambda recording, chunk: segments.get(chunk.start // SECOND),
     )
     *reported, done = scheduler.run(lambda: False)
@@ -297,10 +297,10 @@ def test_known_segments_are_not_recognized_again(known: set[int], rows: int) -> 
 
 def test_ending_the_iteration_cancels_the_batch() -> None:
     batch = counting(2)
-    updates = Scheduler(batch, read, [Recording(0, 4)], DecodeOptions()).run(lambda: False)  # type: ignore[arg-type, list-item]
+    updates = Scheduler(batch, read, [Recording(0, 4)], DecodeOptions()).run(lambda: False)
     next(updates)
     assert batch.pending
-    updates.close()  # type: ignore[attr-defined]
+    updates.close()
     assert not batch.pending
 
 

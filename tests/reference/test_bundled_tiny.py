@@ -132,7 +132,7 @@ def test_tokenizer(directory: Path, tokenizer: Tokenizer, processor: Any) -> Non
     assert tokenizer.cuts_like_qwen2
     reader = processor.tokenizer
     assert type(reader) is type(transformers.AutoTokenizer.from_pretrained(directory))
-    assert len(reader) == tokenizer.size == open_checkpoint(directory).config.decoder.vocab  # type: ignore[union-attr]
+    assert len(reader) == tokenizer.size == open_checkpoint(directory).config.decoder.vocab
     for token in CONTROL_TOKENS:
         assert reader.convert_tokens_to_ids(token) == tokenizer.id(token)
     for text in TEXTS:

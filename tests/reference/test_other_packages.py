@@ -25,7 +25,7 @@ def test_short_clips_are_padded_from_every_source() -> None:
 def test_attention_is_windowed_with_every_kernel(kernel: str) -> None:
     from auris.backends.torch import TorchBackend
 
-    backend = TorchBackend(tiny_model(qwen_config(window_frames=100)), kernel)  # type: ignore[arg-type]
+    backend = TorchBackend(tiny_model(qwen_config(window_frames=100)), kernel)
     first, second = (torch.randn(128, 100) for _ in range(2))
     (alone,) = backend.encode([first])
     (both,) = backend.encode([torch.cat([first, second], dim=1)])

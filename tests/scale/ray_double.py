@@ -168,7 +168,7 @@ class Double:
         if self.refused is not None:
             raise RuntimeError(f"Deploying app {name!r} failed: {self.refused}")
         self.replica = target.kind()
-        self.replica.app = target.kind.build()  # type: ignore[attr-defined]
+        self.replica.app = target.kind.build()
 
     def serve_shutdown(self) -> None:
         self.http = self.application = None

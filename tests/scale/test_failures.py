@@ -59,7 +59,7 @@ def test_a_worker_waits_longer_after_each_failure_without_the_lease(tmp_path: Pa
         leased.append(storage.names(FOLDER))
         clock.pauses.append(seconds)
 
-    clock.sleep = sleep  # type: ignore[method-assign]
+    clock.sleep = sleep
     leases = Leases(storage, "one", 8.0, clock)
     report = Worker([Shard("a", 0, 0, 0, 0.0)], NoResults(), leases, work, clock).run(lambda: False)
     assert list(report.failed) == ["a"]
@@ -98,7 +98,7 @@ def test_failures_in_processes_that_read_ahead_are_tried_again(
             link.unlink()
             link.symlink_to(good)
 
-    clock.sleep = sleep  # type: ignore[method-assign]
+    clock.sleep = sleep
     out, chosen = str(tmp_path / "run"), settings(str(source), shard_seconds=1000.0)
     report = transcribe_corpus(transcriber(ctc, workers=1), out, chosen, clock=clock)
     assert (report.done, report.left) == (1, 0)
@@ -152,7 +152,7 @@ def test_failures_that_are_no_oserror_count_as_those_of_the_storage(
 
     monkeypatch.setattr(MemoryFileSystem, "open", fail)
     failures = StorageFailures()
-    unit = InputUnit(kind, f"memory://disconnected/a.{kind}", column="audio")  # type: ignore[arg-type]
+    unit = InputUnit(kind, f"memory://disconnected/a.{kind}", column="audio")
     (row,) = audio_rows([unit], failures)
     assert {type(error) for error in failures.errors} == {Disconnected}
     assert row.name == unit.uri

@@ -94,19 +94,19 @@ def test_the_command(auris: Auris, tmp_path: Path, double: Double) -> None:
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtra, match=r"auris-asr\[ray\]"):
-        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster())  # type: ignore[arg-type]
+        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster())
 
 
 @pytest.mark.parametrize("address", [None, "auto"])
 def test_a_ray_that_cannot_be_reached_is_an_error(double: Double, address: str | None) -> None:
     double.absent = ConnectionError("no node\nis running")
     with pytest.raises(EngineError, match=r"it does not \(no node is running\): check"):
-        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(address))  # type: ignore[arg-type]
+        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(address))
 
 
 def test_gpus_that_this_machine_does_not_have_are_refused(double: Double) -> None:
     with pytest.raises(DeviceError, match="they are 2, and it has 1: lower them"):
-        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(gpus=2))  # type: ignore[arg-type]
+        transcribe_on_ray(lambda: None, "a", settings("a"), Cluster(gpus=2))
     assert not double.connected
 
 

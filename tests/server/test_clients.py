@@ -135,7 +135,7 @@ def test_streaming(client: openai.OpenAI) -> None:
     ]
     for event in events:
         _strict(event)
-    assert events[-1].text == EXAMPLE_TEXT  # type: ignore[union-attr]
+    assert events[-1].text == EXAMPLE_TEXT
 
 
 def test_streaming_with_speakers(client: openai.OpenAI) -> None:

@@ -179,7 +179,7 @@ def test_failing_accepts_are_logged_once(
     error = OSError(24, os.strerror(24))
     context = {"message": "socket.accept() out of system resource", "exception": error}
     for _ in range(1000):
-        handler(None, context)  # type: ignore[arg-type]
+        handler(None, context)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "Too many open files" in caplog.text
 

@@ -73,7 +73,7 @@ class Watched:
             self.fault(taken)
             return step()
 
-        batch.add, batch.step = watched, failing  # type: ignore[method-assign]
+        batch.add, batch.step = watched, failing
         return batch
 
 
@@ -247,7 +247,7 @@ def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
     until(lambda: engine.load().active == 1)
     engine.stop()
     caller.join(10)
-    assert [result.finish_reason for result in outcome] == ["cancelled"]  # type: ignore[attr-defined]
+    assert [result.finish_reason for result in outcome] == ["cancelled"]
     with pytest.raises(EngineError, match="stopped"):
         shared.transcribe(clip(0.5))
 

@@ -101,8 +101,8 @@ class _Crashing(DecoderPool):
         super().__init__()
         self.crashes = crashes
 
-    def stream(self, *args: object) -> Iterator[np.ndarray]:  # type: ignore[override]
-        for number, block in enumerate(super().stream(*args)):  # type: ignore[arg-type]
+    def stream(self, *args: object) -> Iterator[np.ndarray]:
+        for number, block in enumerate(super().stream(*args)):
             if number == 3 and self.crashes:
                 self.crashes -= 1
                 for decoder in self._busy:

@@ -95,7 +95,7 @@ def _interrupted(
                 enough.set()
                 assert workers._runs[job].wait(60), "the server does not stop"
 
-        store.add_segment = watched  # type: ignore[method-assign]
+        store.add_segment = watched
         job = _accept(store, serving, request, data)
         workers.start()
         assert enough.wait(60)
@@ -153,7 +153,7 @@ def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with working(tmp_path, replace(BEFORE, chunk_seconds=1.5)) as (store, serving, workers):
-        store.add_segment = full  # type: ignore[method-assign]
+        store.add_segment = full
         job = _accept(store, serving, REQUEST, speech(5))
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1})

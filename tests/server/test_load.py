@@ -211,7 +211,7 @@ def test_work_that_fails_after_its_client_left_is_not_a_loop_error() -> None:
             return {"type": "http.disconnect"}
 
         with pytest.raises(ClientDisconnected):
-            await unless_disconnected(receive, work)  # type: ignore[arg-type]
+            await unless_disconnected(receive, work)
         assert work.cancelled()
 
     asyncio.run(call())

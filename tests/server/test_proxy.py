@@ -97,5 +97,5 @@ def test_events(proxied: str) -> None:
 
 def test_realtime(proxied: str) -> None:
     address = proxied.replace("http", "ws", 1) + "/v1/realtime?intent=transcription"
-    with connect(address, origin=proxied) as socket:  # type: ignore[arg-type]
+    with connect(address, origin=proxied) as socket:
         assert json.loads(socket.recv(timeout=30))["type"] == "session.created"

@@ -87,11 +87,11 @@ def test_an_unsupported_language_is_refused_at_once(live: Live) -> None:
 @pytest.mark.parametrize(("name", "codec"), [("audio/pcmu", "mulaw"), ("audio/pcma", "alaw")])
 def test_telephone_formats_are_accepted(live: Live, name: str, codec: str) -> None:
     context = av.CodecContext.create(f"pcm_{codec}", "w")
-    context.sample_rate, context.layout, context.format = 8000, "mono", "s16"  # type: ignore[attr-defined]
+    context.sample_rate, context.layout, context.format = 8000, "mono", "s16"
     samples = spoken(rate=8000)
     frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
     frame.sample_rate = 8000
-    data = b"".join(bytes(packet) for packet in context.encode(frame))  # type: ignore[attr-defined]
+    data = b"".join(bytes(packet) for packet in context.encode(frame))
     with talk(live.url) as session:
         session.update(format={"type": name})
         events = session.item(np.frombuffer(data, np.uint8))
@@ -102,8 +102,8 @@ def test_telephone_formats_are_accepted(live: Live, name: str, codec: str) -> No
 def test_companded_samples_equal_those_of_another_decoder(place: int, codec: str) -> None:
     every = bytes(range(256))
     context = av.CodecContext.create(codec, "r")
-    context.sample_rate, context.layout = 8000, "mono"  # type: ignore[attr-defined]
-    (frame,) = context.decode(av.Packet(every))  # type: ignore[attr-defined]
+    context.sample_rate, context.layout = 8000, "mono"
+    (frame,) = context.decode(av.Packet(every))
     assert np.array_equal(FORMATS[place].read(every), frame.to_ndarray()[0])
 
 

@@ -47,7 +47,7 @@ def _strict(event: object, kind: type[BaseModel]) -> None:
 
 def test_client_commits_audio(client: openai.OpenAI) -> None:
     with client.realtime.connect(extra_query=INTENT) as connection:
-        connection.session.update(session=MANUAL)  # type: ignore[arg-type]
+        connection.session.update(session=MANUAL)
         samples = spoken()
         for first in range(0, len(samples), 2400):
             connection.input_audio_buffer.append(audio=audio(samples[first : first + 2400]))
@@ -73,11 +73,11 @@ def test_client_commits_audio(client: openai.OpenAI) -> None:
     assert len(events) == len(kinds)
     for event, kind in zip(events, kinds, strict=True):
         _strict(event, kind)
-    assert events[-1].transcript == EXAMPLE_TEXT  # type: ignore[union-attr]
-    assert events[-1].usage.type == "tokens"  # type: ignore[union-attr]
+    assert events[-1].transcript == EXAMPLE_TEXT
+    assert events[-1].usage.type == "tokens"
     assert "".join(delta.delta for delta in deltas) == EXAMPLE_TEXT
     names = {event.item_id for event in events if hasattr(event, "item_id")}
-    assert names == {events[3].item.id}  # type: ignore[union-attr]
+    assert names == {events[3].item.id}
 
 
 def test_server_turn_detection_with_the_async_client(live: Live) -> None:
@@ -98,10 +98,10 @@ def test_server_turn_detection_with_the_async_client(live: Live) -> None:
             return events
 
     events = asyncio.run(speak())
-    turns = [[], []]  # type: ignore[var-annotated]
+    turns = [[], []]
     names: list[str] = []
     for event in events[1:]:
-        name = getattr(event, "item_id", None) or event.item.id  # type: ignore[attr-defined]
+        name = getattr(event, "item_id", None) or event.item.id
         if name not in names:
             names.append(name)
         turns[names.index(name)].append(event)
@@ -137,15 +137,15 @@ def test_errors_are_error_events(client: openai.OpenAI) -> None:
     with client.realtime.connect(extra_query=INTENT) as connection:
         connection.recv()
         connection.session.update(
-            session={"type": "realtime"},  # type: ignore[arg-type]
+            session={"type": "realtime"},
             event_id="event_of_mine",
         )
         event = connection.recv()
         _strict(event, RealtimeErrorEvent)
-        assert event.error.param == "session.type"  # type: ignore[union-attr]
-        assert event.error.event_id == "event_of_mine"  # type: ignore[union-attr]
+        assert event.error.param == "session.type"
+        assert event.error.event_id == "event_of_mine"
         connection.response.create()
-        assert connection.recv().error.param == "type"  # type: ignore[union-attr]
+        assert connection.recv().error.param == "type"
 
 
 def test_the_beta_client(live: Live) -> None:
@@ -157,11 +157,11 @@ def test_the_beta_client(live: Live) -> None:
     )
     with client.beta.realtime.connect(model="tiny", extra_query=INTENT) as connection:
         created = connection.recv()
-        assert created.type == "transcription_session.created"  # type: ignore[comparison-overlap]
+        assert created.type == "transcription_session.created"
         connection.transcription_session.update(
             session={
                 "input_audio_format": "g711_ulaw",
-                "input_audio_transcription": {"model": "tiny", "language": "en"},  # type: ignore[typeddict-item]
+                "input_audio_transcription": {"model": "tiny", "language": "en"},
                 "turn_detection": {"type": "server_vad", "silence_duration_ms": 300},
             }
         )

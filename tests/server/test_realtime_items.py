@@ -45,7 +45,7 @@ def test_an_item_without_new_audio_does_nothing() -> None:
     async def run() -> None:
         served: Any = SimpleNamespace(pool=stream)
         item = Item(Session.of_model("tiny"), served, True, 0.0, send, lambda _: None)
-        task = asyncio.create_task(item._push_audio(stream))  # type: ignore[arg-type]
+        task = asyncio.create_task(item._push_audio(stream))
         for rounds in (1, 2):
             item.append(np.zeros(2400, np.int16))
             for _ in range(20):

@@ -58,9 +58,9 @@ def test_keys(small: Live) -> None:
         assert refused.value.response.status_code == 401
         assert json.loads(refused.value.response.body or b"")["error"]["code"] == "invalid_api_key"
     with pytest.raises(InvalidStatus):
-        connect(address, subprotocols=["realtime", "openai-insecure-api-key.wrong"])  # type: ignore[list-item]
+        connect(address, subprotocols=["realtime", "openai-insecure-api-key.wrong"])
     names = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-beta.realtime-v1"]
-    with connect(address, subprotocols=names) as socket:  # type: ignore[arg-type]
+    with connect(address, subprotocols=names) as socket:
         assert socket.subprotocol == "realtime"
         assert Talk(socket).next()["type"] == "transcription_session.created"
 
@@ -74,10 +74,10 @@ def test_origins(small: Live, origin: str, status: int) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     given = small.url if origin == "own" else origin
     if status == 101:
-        connect(address, additional_headers=headers, origin=given).close()  # type: ignore[arg-type]
+        connect(address, additional_headers=headers, origin=given).close()
         return
     with pytest.raises(InvalidStatus) as refused:
-        connect(address, additional_headers=headers, origin=given)  # type: ignore[arg-type]
+        connect(address, additional_headers=headers, origin=given)
     assert refused.value.response.status_code == status
 
 

@@ -35,7 +35,7 @@ def test_a_server_has_a_search_of_its_own(
     tmp_path: Path, example: bytes, texts: dict[str, str], setting: dict[str, object]
 ) -> None:
     settings = Settings(models=("tiny-ctc",), device="cpu", state_dir=str(tmp_path))
-    with running(replace(settings, **setting)) as server:  # type: ignore[arg-type]
+    with running(replace(settings, **setting)) as server:
         assert server.transcribe(example, model="tiny-ctc").json()["text"] == texts["greedy"]
         if "beam_size" in setting:
             answer = server.transcribe(example, model="tiny-ctc", beam_size="16")

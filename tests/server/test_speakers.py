@@ -101,7 +101,7 @@ def test_voices_are_told_apart(client: openai.OpenAI) -> None:
     assert spans == sorted(spans)
     assert spans[1][0] == pytest.approx(2.4, abs=0.7)
     assert answer.usage is not None
-    assert (answer.usage.type, answer.usage.seconds) == ("duration", 10)  # type: ignore[union-attr]
+    assert (answer.usage.type, answer.usage.seconds) == ("duration", 10)
     assert answer.text
 
 

@@ -85,7 +85,7 @@ def test_the_update_of_a_stream_has_the_carried_words(pipelines: dict[str, AsrPi
     step = stream.next_step()
     assert step is not None
     segment = Segment(0.0, 1.0, "one", "English", (), (), "stop")
-    stream._add_update(step, segment, None, change)  # type: ignore[arg-type]
+    stream._add_update(step, segment, None, change)
     (update,) = stream.updates()
     assert update.carried == update.to_dict()["carried"] == " two"
 

@@ -29,7 +29,7 @@ def costs(pipeline: AsrPipeline, minutes: int, **options: object) -> dict[int, l
     """Costs of the steps of every minute, in order."""
     samples = pattern()
     cut = {"chunk_seconds": float(PERIOD), "end_at_pauses": False, "step_seconds": 6.0}
-    stream = pipeline.stream(**cut, **options)  # type: ignore[arg-type]
+    stream = pipeline.stream(**cut, **options)
     found: dict[int, list[StepCost]] = {}
     for _ in range(minutes * 60 // PERIOD):
         for update in stream.feed(samples):
@@ -75,7 +75,7 @@ def test_a_cache_row_does_not_grow_with_the_stream(
     sizes = []
     for _ in range(5):
         stream.feed(tone_speech(12.0, 1))
-        sizes.append(pool._incremental._cache.capacity)  # type: ignore[attr-defined]
+        sizes.append(pool._incremental._cache.capacity)
     assert len(set(sizes)) == 1
 
 
@@ -86,14 +86,14 @@ def test_the_preamble_is_decoded_once(pipelines: dict[str, AsrPipeline]) -> None
     given = {"chunk_seconds": 2.0, "max_new_tokens": 4, "end_at_pauses": False}
     first: dict[int, int] = {}
     finals = []
-    stream = pipeline.stream(context=context, **given)  # type: ignore[arg-type]
+    stream = pipeline.stream(context=context, **given)
     for update in [*stream.feed(samples), *stream.finish()]:
         first.setdefault(update.chunk, update.cost.decoded)
         finals += [update.segment] if update.final else []
     assert len(first) > 2
     length = len(pipeline.recognizer.tokenizer.encode(context))
     assert all(first[0] - decoded > length - 40 for number, decoded in first.items() if number)
-    whole = pipeline.transcribe((samples, SAMPLE_RATE), context=context, **given)  # type: ignore[call-overload]
+    whole = pipeline.transcribe((samples, SAMPLE_RATE), context=context, **given)
     assert [s.tokens for s in finals] == [s.tokens for s in whole.segments]
 
 
@@ -104,14 +104,14 @@ def test_the_cache_is_released_with_the_last_stream(pipelines: dict[str, AsrPipe
     cut = {"chunk_seconds": 40.0, "end_at_pauses": False}
     given = {**cut, "max_new_tokens": 3, "step_seconds": 10.0, "pool": pool}
     long, short = pipeline.stream(**given), pipeline.stream(**given)
-    before = pool._incremental._cache.capacity  # type: ignore[attr-defined]
+    before = pool._incremental._cache.capacity
     long.feed(tone_speech(39.0, 1))
-    assert pool._incremental._cache.capacity > before  # type: ignore[attr-defined]
+    assert pool._incremental._cache.capacity > before
     long.close()
-    assert pool._incremental._cache is not None  # type: ignore[attr-defined]
+    assert pool._incremental._cache is not None
     short.close()
-    assert pool._incremental._cache is None  # type: ignore[attr-defined]
+    assert pool._incremental._cache is None
     again = pipeline.stream(**given)
     again.feed(tone_speech(2.0, 1))
-    assert pool._incremental._cache.capacity == before  # type: ignore[attr-defined]
+    assert pool._incremental._cache.capacity == before
     again.close()

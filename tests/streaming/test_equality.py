@@ -31,7 +31,7 @@ def louder(seconds: float, seed: int) -> np.ndarray:
 def prefix(pipeline: AsrPipeline, samples: np.ndarray, seconds: float, **options: object) -> list:
     """The segments of a file that ends at a step."""
     end = round(seconds * SAMPLE_RATE)
-    found = pipeline.transcribe((samples[:end], SAMPLE_RATE), **options)  # type: ignore[call-overload]
+    found = pipeline.transcribe((samples[:end], SAMPLE_RATE), **options)
     return list(found.segments)
 
 
@@ -155,7 +155,7 @@ def test_options_are_passed_to_the_model(
 ) -> None:
     options = {"max_new_tokens": 5, "temperature": 0.8, "seed": 4, "end_at_pauses": True}
     pipeline, samples = pipelines["qwen"], tone_speech(3.0, 2)
-    session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)  # type: ignore[arg-type]
+    session = pipeline.stream(language, "fox", chunk_seconds=2.0, **options)
     ours = stable(updates_of(session, samples))
     theirs = pipeline.transcribe(
         (samples, SAMPLE_RATE), language, "fox", chunk_seconds=2.0, **options

@@ -27,7 +27,7 @@ def test_without_partial_text_a_search_runs_only_at_the_end_of_a_chunk(
 ) -> None:
     pipeline, samples, cut = pipelines[kind], tone_speech(5.0, 3), options(kind)
     needed, others = (
-        updates_of(pipeline.stream(partial_text=needed, **cut, **SEARCHED), samples)  # type: ignore[arg-type]
+        updates_of(pipeline.stream(partial_text=needed, **cut, **SEARCHED), samples)
         for needed in (True, False)
     )
     assert all(update.final for update in others)

@@ -35,14 +35,14 @@ class FakeBatch:
 
 
 def search(session: FakeSession, name: str, ends: bool, cancelled: bool = False) -> Search:
-    request = ChunkRequest(0, name, None, cancelled=lambda: cancelled)  # type: ignore[arg-type]
-    step = StreamStep(None, request, ends)  # type: ignore[arg-type]
-    return Search(session, step, StepCost(0, 0, 0))  # type: ignore[arg-type]
+    request = ChunkRequest(0, name, None, cancelled=lambda: cancelled)
+    step = StreamStep(None, request, ends)
+    return Search(session, step, StepCost(0, 0, 0))
 
 
 def order(*searches: Search) -> list[Any]:
     """What the queue found, in order."""
-    queue = SearchQueue(SimpleNamespace(batch=lambda rows: FakeBatch()))  # type: ignore[arg-type]
+    queue = SearchQueue(SimpleNamespace(batch=lambda rows: FakeBatch()))
     for one in searches:
         queue.add(one)
     found = []

@@ -414,7 +414,7 @@ def test_streams_that_fail_are_notified(
     pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs: list[Callable[[], None]] = []
-    pool = StreamPool(pipelines["ctc"].recognizer, 1, lambda job: jobs.append(job) or Future())  # type: ignore[func-returns-value]
+    pool = StreamPool(pipelines["ctc"].recognizer, 1, lambda job: jobs.append(job) or Future())
     stream = pipelines["ctc"].stream(pool=pool)
     notices: list[bool] = []
     stream.notify = lambda: notices.append(True)

@@ -42,7 +42,7 @@ def session(
     pipeline: AsrPipeline, pool: StreamPool | None = None, **options: object
 ) -> StreamSession:
     given = {**CUT, **budget(pipeline), **options}
-    return pipeline.stream(pool=pool, **given)  # type: ignore[arg-type]
+    return pipeline.stream(pool=pool, **given)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e16])
@@ -76,7 +76,7 @@ def test_other_types_than_samples_are_refused(
     pipelines: dict[str, AsrPipeline], samples: object
 ) -> None:
     with session(pipelines["ctc"]) as stream, pytest.raises(InvalidSamples, match="numpy arrays"):
-        stream.feed(samples)  # type: ignore[arg-type]
+        stream.feed(samples)
 
 
 def test_the_rate_of_a_stream_cannot_change(pipelines: dict[str, AsrPipeline]) -> None:

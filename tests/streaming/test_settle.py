@@ -96,7 +96,7 @@ def test_the_rule_of_the_option() -> None:
     assert settle_rule(2) == SettleRule(2.0)
     for wrong in (-1, 61, float("nan"), "soon"):
         with pytest.raises(UsageError, match="settle_seconds"):
-            settle_rule(wrong)  # type: ignore[arg-type]
+            settle_rule(wrong)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ ids = st.lists(st.integers(0, 99), min_size=1, max_size=9)
 def test_labels_mask_exactly_the_prompt_with_padding_on_either_side(
     pairs: list[tuple[list[int], list[int]]], side: str
 ) -> None:
-    talk = dialogues([p for p, _ in pairs], [r for _, r in pairs], 999, side)  # type: ignore[arg-type]
+    talk = dialogues([p for p, _ in pairs], [r for _, r in pairs], 999, side)
     for row, (prompt, reply) in enumerate(pairs):
         kept = talk.ids[row] != 999
         assert talk.ids[row][kept].tolist() == prompt + reply
@@ -88,10 +88,7 @@ def test_the_loss_does_not_depend_on_the_side_of_the_padding(sizes: list[int], s
     task, batch = tiny_task(), random_batch(seed, sizes)
     with torch.no_grad():
         audio, lengths = task.audio_embeddings(batch.mels)
-        left, right = (
-            task.reply_loss(audio, lengths, batch, side)  # type: ignore[arg-type]
-            for side in ("left", "right")
-        )
+        left, right = (task.reply_loss(audio, lengths, batch, side) for side in ("left", "right"))
     assert int(left[1]) == int(right[1])
     assert float(left[0]) == pytest.approx(float(right[0]), rel=1e-5)
 
@@ -216,7 +213,7 @@ def test_a_checkpoint_is_fine_tuned(tmp_path: Path, lora_rank: int) -> None:
     assert (written / "chat_template.jinja").is_file()
     generation = json.loads((written / "generation_config.json").read_text())
     assert generation == json.loads((source / "generation_config.json").read_text())
-    models = [pipeline.recognizer.backend.model for pipeline in (before, after)]  # type: ignore[attr-defined]
+    models = [pipeline.recognizer.backend.model for pipeline in (before, after)]
     same = [
         torch.allclose(left, right, atol=2e-3)
         for left, right in zip(

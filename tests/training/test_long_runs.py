@@ -198,7 +198,7 @@ def test_weights_and_biases_receives_the_log(
             begun.append({})
 
     wandb = ModuleType("wandb")
-    wandb.init = lambda **given: begun.append(given) or Run()  # type: ignore[attr-defined]
+    wandb.init = lambda **given: begun.append(given) or Run()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     sources = Sources([data], dev=[data])
     train_here(tiny(max_steps=2), sources, tmp_path / "run", wandb="speech")

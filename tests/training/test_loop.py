@@ -42,10 +42,10 @@ def record(trainer: Trainer, stop_after: int | None = None) -> list[float]:
     def step(batch: object) -> float:
         if len(losses) == stop_after:
             raise BreakOffError
-        losses.append(inner(batch))  # type: ignore[arg-type]
+        losses.append(inner(batch))
         return losses[-1]
 
-    trainer.step = step  # type: ignore[method-assign]
+    trainer.step = step
     with contextlib.suppress(BreakOffError):
         trainer.run()
     return losses
@@ -131,7 +131,7 @@ def test_non_finite_steps_are_skipped_and_counted(
 
     def sometimes(*args: object) -> torch.Tensor:
         calls.append(1)
-        loss = ctc_loss(*args)  # type: ignore[arg-type]
+        loss = ctc_loss(*args)
         return spoil(loss) if len(calls) == 2 else loss
 
     monkeypatch.setattr("auris.training.tasks.ctc_loss", sometimes)

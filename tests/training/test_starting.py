@@ -95,7 +95,7 @@ def test_layers_are_added_to_a_ctc_model(
     deep = tiny(max_steps=1, n_layers=2, lr=1e-12)
     second = run(deep, data, tmp_path / "second", tmp_path / "first").eval()
     mel = torch.randn(32, 120)
-    assert torch.allclose(first.model([mel])[0], second.model([mel])[0], atol=1e-5)  # type: ignore[operator, union-attr]
+    assert torch.allclose(first.model([mel])[0], second.model([mel])[0], atol=1e-5)
 
 
 def test_a_run_with_a_head_cannot_start_from_a_model_without_one(
