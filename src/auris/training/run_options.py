@@ -92,14 +92,7 @@ def check_options(recipe: RecognizerRecipe, sources: Sources, options: RunOption
         require_peft()
     if sources.dev or recipe.val_split:
         require_jiwer()
-    names = [set_name(path) for path in sources.dev]
-    taken = [n for n in names if names.count(n) > 1 or n in (*EPOCH_COLUMNS, VAL)]
-    if taken:
-        raise TrainingError(
-            f"Development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
-            f"{taken[0]} is given twice or is one of these",
-            "rename the file",
-        )
+    check_set_names(sources.dev)
     tunes, joins = isinstance(recipe, TuneRecipe), isinstance(recipe, DecoderRecipe)
     ignored = {
         "further text for the units of a checkpoint": tunes and sources.texts,
@@ -155,6 +148,18 @@ def _check_data(recipe: RecognizerRecipe, sources: Sources) -> None:
     for what, actual in wrong.items():
         if actual:
             raise TrainingError(f"A recipe for --corpus needs {what}", actual, "correct the recipe")
+
+
+def check_set_names(paths: Sequence[Path]) -> None:
+    """Refuse development sets whose columns in the log would have one name, with TrainingError."""
+    names = [set_name(path) for path in paths]
+    taken = [name for name in names if names.count(name) > 1 or name in (*EPOCH_COLUMNS, VAL)]
+    if taken:
+        raise TrainingError(
+            f"Development sets need names of their own, not {VAL} or {', '.join(EPOCH_COLUMNS)}",
+            f"{taken[0]} is given twice or is one of these",
+            "rename the file",
+        )
 
 
 def set_name(path: Path) -> str:

@@ -21,8 +21,8 @@ from auris.training.joining import load_encoder
 from auris.training.loop import LoopParts
 from auris.training.manifests import read_manifest
 from auris.training.processes import leave, new_fabric
-from auris.training.reports import EPOCH_COLUMNS, LineReporter, ProgressReporter, RunLogger
-from auris.training.run_options import RunOptions
+from auris.training.reports import LineReporter, ProgressReporter, RunLogger
+from auris.training.run_options import RunOptions, check_set_names, set_name
 from auris.training.speaker import SpeakerTask, SpeakerTrainer
 from auris.training.speaker_data import SPEEDS, SpeakerClips, Teacher, without_pauses
 from auris.training.speaker_recipe import SpeakerRecipe
@@ -94,7 +94,7 @@ def _train(
     out = folder.path
     teacher = None if sources.teacher is None else load_teacher(sources.teacher, recipe)
     clips = _clips(sources.data, reporter)
-    dev = {path.stem.removesuffix("_dev"): _clips([path], reporter) for path in sources.dev}
+    dev = {set_name(path): _clips([path], reporter) for path in sources.dev}
     for name, mine in dev.items():
         _check_speakers(mine, f"The development set {name}")
     _check_speakers(clips, "A training set of speakers")
@@ -175,14 +175,7 @@ def _classes(checkpoint: Path) -> int:
 
 
 def _check_sources(recipe: SpeakerRecipe, sources: SpeakerSources, options: RunOptions) -> None:
-    names = [path.stem.removesuffix("_dev") for path in sources.dev]
-    taken = [name for name in names if names.count(name) > 1 or name in EPOCH_COLUMNS]
-    if taken:
-        raise TrainingError(
-            f"Development sets need names of their own, not {', '.join(EPOCH_COLUMNS)}",
-            f"{taken[0]} is given twice or is one of these",
-            "rename the file",
-        )
+    check_set_names(sources.dev)
     if (sources.teacher is None) != (recipe.teacher_weight == 0):
         raise UsageError(
             "--teacher and teacher_weight of the recipe belong together",
