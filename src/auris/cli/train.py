@@ -122,25 +122,25 @@ class RunSettings:
         from auris.training.run_options import RunOptions, Sources
 
         sources = Sources(
-            data or [],
-            self.dev or [],
-            self.text or [],
-            model,
-            encoder,
-            decoder,
-            self.start_directory(),
-            language,
-            corpus or [],
+            data=data or [],
+            corpus=corpus or [],
+            dev=self.dev or [],
+            texts=self.text or [],
+            model=model,
+            encoder=encoder,
+            decoder=decoder,
+            start=self.start_directory(),
+            language=language,
         )
         options = RunOptions(
-            self.resume,
-            self.workers,
-            self.processes,
-            self.device,
-            self.threads,
-            self.dtype,
-            self.peak_tflops,
-            self.wandb,
+            resume=self.resume,
+            workers=self.workers,
+            processes=self.processes,
+            device=self.device,
+            threads=self.threads,
+            dtype=self.dtype,
+            peak_tflops=self.peak_tflops,
+            wandb=self.wandb,
         )
         train(kind.read(config), sources, self.folder(config), options, _reporter())
 
