@@ -34,6 +34,9 @@ SEARCH_SECONDS = 5.0
 REST_SECONDS = 1.0
 """Length that is needed behind a search window, so that the last chunk is no sliver."""
 
+LIVE_REST = 3 * SAMPLE_RATE // 10
+"""The same for live speech, whose last chunk may be short, in samples."""
+
 SHORTEST_HALVED = 4 * SAMPLE_RATE
 """Samples of the shortest chunk that is worth cutting again."""
 
@@ -59,9 +62,6 @@ UTTERANCE_PAUSE = 6 * SAMPLE_RATE // 10
 
 UTTERANCE_PAUSE_DB = 30.0
 """How far such a pause lies below the samples that wait."""
-
-LIVE_REST = 3 * SAMPLE_RATE // 10
-"""The same, in samples, for live speech, whose last chunk may be a sliver."""
 
 SKIPPED_BLOCKS = 2 * SAMPLE_RATE // BLOCK
 """As many blocks without speech (2 s) are left out. The detector counts a second before and behind

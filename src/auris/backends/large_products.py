@@ -112,7 +112,11 @@ def raise_failure() -> None:
 def _multiply(
     codes: int, count: int, stride: int, weights: int, rows: int, columns: int, out: int
 ) -> int:
-    """See `auris_multiplier` of the native code."""
+    """out [count, rows] = codes [count, columns] times weights [rows, columns], transposed.
+
+    Codes and weights are int8 and the sums int32, by their addresses; rows of codes lie `stride`
+    apart. Returns 1, or 0 where that failed (`auris_multiplier` of the native code).
+    """
     try:
         last = (count - 1) * stride + columns  # What lies behind may be no memory of the codes.
         x = _tensor(codes, c_int8, last).as_strided((count, columns), (stride, 1))
