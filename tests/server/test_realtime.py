@@ -49,7 +49,7 @@ def test_an_item_has_the_text_of_the_file(live: Live, offline: AsrPipeline, bloc
     with talk(live.url) as session:
         assert session.update(include=(LOGPROBS,))["session"]["include"] == [LOGPROBS]
         events = session.item(samples, block)
-    file = offline.transcribe((samples, 24_000), **CUT, chunk_seconds=8)
+    file = offline.transcribe((samples, 24_000), **CUT, chunk_seconds=offline.live_chunk_seconds)
     _same(events[-1], file)
     written = [segment for segment in file.segments if segment.text]
     assert len([kind for kind in _kinds(events) if kind.endswith(".delta")]) == len(written)
@@ -232,7 +232,10 @@ def test_audio_too_short_to_commit_stays_in_the_buffer(live: Live) -> None:
 def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
     """Several sessions with different texts, one block of each in turn."""
     voices = [spoken(1 + n, pause=0.3)[n * 9000 :] for n in range(4)]
-    expected = [offline.transcribe((voice, 24_000), **CUT, chunk_seconds=8) for voice in voices]
+    expected = [
+        offline.transcribe((voice, 24_000), **CUT, chunk_seconds=offline.live_chunk_seconds)
+        for voice in voices
+    ]
     assert len({file.text for file in expected}) > 2
     opened = [talk(live.url) for _ in voices]
     sessions = [one.__enter__() for one in opened]

@@ -27,8 +27,14 @@ FINAL = "auris.final"
 WORDS = "auris.words"
 SPEAKERS = "auris.speakers"
 
-CHUNK_SECONDS = {"minimal": 8.0, "low": 8.0, "medium": 12.0, "high": 12.0, "xhigh": 30.0}
-"""Target length of the chunks of a stream by the setting `delay`."""
+CHUNK_SECONDS: dict[str, float | None] = {
+    "minimal": None,
+    "low": None,
+    "medium": 12.0,
+    "high": 12.0,
+    "xhigh": 30.0,
+}
+"""Target length of the chunks of a stream by the setting `delay`; None for the model's default."""
 
 SETTLE_SECONDS = {"minimal": 0.5, "low": 1.0, "medium": 2.0, "high": 0.0, "xhigh": 0.0}
 """How long a word has to be the same before it settles, by the same; 0 for the end of its chunk."""
@@ -195,8 +201,8 @@ class Session(StrictModel):
         return next(form for form in FORMATS if form.name == self.audio.input.format.type)
 
     @property
-    def chunk_seconds(self) -> float:
-        """Target length of the chunks of a stream."""
+    def chunk_seconds(self) -> float | None:
+        """Target length of the chunks of a stream; None for the model's default."""
         return CHUNK_SECONDS[self.audio.input.transcription.delay]
 
     @property
