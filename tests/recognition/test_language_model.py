@@ -106,10 +106,10 @@ def test_a_missing_or_wrong_file_is_refused(directory: Path, tmp_path: Path) -> 
     wrong = tmp_path / "words.ngrams"
     wrong.write_text("no language model")
     missing = tmp_path / "none.ngrams"
-    for path, message in ((wrong, "auris train lm, also from a text"), (missing, "No such file")):
+    for path, message in ((wrong, "from texts with auris train lm"), (missing, "No such file")):
         with pytest.raises(CheckpointError, match=message) as refused:
             AsrPipeline.from_pretrained(directory, device="cpu", lm=path)
-        assert "Error" not in str(refused.value), "names of exceptions tell a reader nothing"
+        assert "Error" not in str(refused.value), "the message has the name of an exception"
 
 
 def test_weights_are_fitted_on_recordings(directory: Path, lm: Path, tmp_path: Path) -> None:

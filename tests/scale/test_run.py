@@ -65,7 +65,7 @@ def test_another_run_is_refused(ctc: AsrPipeline, tmp_path: Path) -> None:
 
 def test_two_workers_share_the_shards(ctc: AsrPipeline, tmp_path: Path, expected: bytes) -> None:
     source, out = write_corpus(str(tmp_path)), str(tmp_path / "run")
-    patient = settings(source, lease_seconds=10.0)  # None ends because a busy worker was slow.
+    patient = settings(source, lease_seconds=10.0)  # No lease ends because a worker is slow.
     done: list[str] = []
 
     def work(start: float) -> None:

@@ -260,7 +260,7 @@ def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline) -> None:
 
     def hold(pieces: list[ChunkRequest]) -> None:
         entered.set()
-        leave.wait(30)
+        assert leave.wait(30)
 
     watched.fault = hold
     engine.start()
@@ -380,7 +380,7 @@ def test_busy_seconds_grow_during_a_batch(qwen: AsrPipeline) -> None:
 
     def hold(pieces: list[ChunkRequest]) -> None:
         entered.set()
-        leave.wait(30)
+        assert leave.wait(30)
 
     watched.fault = hold
     engine.start()

@@ -180,8 +180,9 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         killed = re.findall(r"Started server process \[(\d+)\]", running.log())[0]
         os.kill(int(killed), signal.SIGKILL)
         until(lambda: f"Child process [{killed}] died" in running.log())
-        connected = 0
+        connected, end = 0, time.monotonic() + 120
         while running.log().count(STARTED) < 3 or connected < 8:
+            assert time.monotonic() < end, "no other worker has started"
             client = clients.enter_context(httpx.Client(base_url=running.url, timeout=60))
             assert client.get("/v1/models").status_code == 200
             connected += 1

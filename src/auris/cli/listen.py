@@ -106,7 +106,7 @@ def listen(
     """Transcribe live speech. Ctrl-C ends it.
 
     Final text is written to standard output, one line for each chunk. On a terminal, the line
-    below it shows the text of the open chunk: settled words, and in gray partial text, which may
+    below it shows the text of the open chunk: settled words, and in grey partial text, which may
     still change. With -f json every update is a line of JSON. With --diarize, lines begin with the
     speaker. Who that is may be known better at the end: the text is then written again.
     """
@@ -297,7 +297,7 @@ def _write_json(content: dict[str, Any]) -> None:
 
 def write_text(update: StreamUpdate, terminal: bool) -> None:
     """Write final text, a line for each chunk or speaker; on a terminal the text of the open chunk
-    in the line below, partial text in gray."""
+    in the line below, partial text in grey."""
     texts = [update.segment.text]
     if update.speakers is not None:
         names = [f"{part.speaker}: " if part.speaker else "" for part in update.speakers]

@@ -84,13 +84,14 @@ def load_language_model(path: Path) -> LanguageModel:
         raise CheckpointError(
             "A language model has to be a file that can be read",
             f"{str(path)!r} cannot ({error.strerror or error})",
-            "correct the path",
+            "correct the path, or its permissions",
         ) from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(
             "A language model has to be an ARPA file or one that auris train lm writes",
-            f"{str(path)!r} is none ({error})",
-            "make one with auris train lm, also from a text",
+            f"{str(path)!r} is neither ({reason})",
+            "make one from texts with auris train lm",
         ) from None
 
 

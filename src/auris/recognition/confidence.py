@@ -7,10 +7,12 @@ calibration. Without a calibration, the confidences are the model's probabilitie
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auris.checkpoints.calibration import Calibration
+from auris.decoding.hotwords import joins
 from auris.recognition.requests import DecodeResult
 from auris.text.prompt import TEXT_TAG
 from auris.text.reply import Reply
@@ -175,8 +177,8 @@ def _no_speech(
 ) -> tuple[bool, float | None]:
     """Whether the chunk has no speech, and the probability of that.
 
-    The model's own probability of a hotword is small even where it is said, so words of hotwords
-    do not suppress a text that has others.
+    The model's own probability of a hotword is small even where it is said, so hotwords do not
+    suppress a text that has other words.
     """
     silence = result.silence_logprob
     empty = result.reason == "stop" and not reply.text
@@ -185,7 +187,7 @@ def _no_speech(
     probability = calibration.silence(silence_features(silence, text_logprob))
     doubtful = text_logprob is not None and result.reason != "cancelled"
     if doubtful and probability > calibration.silence_threshold:
-        others = _without_hotwords(words, result.request.options.hotwords)
+        others = _without_hotwords(reply.text, words, result.request.options.hotwords)
         others_logprob = mean_text_logprob(result.logprobs, others)
         if others_logprob is not None:
             of_others = calibration.silence(silence_features(silence, others_logprob))
@@ -193,10 +195,31 @@ def _no_speech(
     return empty or (doubtful and probability > calibration.silence_threshold), probability
 
 
-def _without_hotwords(words: Sequence[ScoredWord], hotwords: Sequence[str]) -> list[ScoredWord]:
-    """The words that are in none of the hotwords, compared without case."""
-    listed = {word.text.casefold() for phrase in hotwords for word in split_words(phrase)}
-    return [word for word in words if word.text.casefold() not in listed]
+def _without_hotwords(
+    text: str, words: Sequence[ScoredWord], hotwords: Sequence[str]
+) -> list[ScoredWord]:
+    """The words of a text that belong to no hotword in it, compared without case."""
+    folded, matches = text.casefold(), []
+    for phrase in hotwords:
+        if phrase.casefold() in folded:  # Most are not, and a list may be long.
+            matches += [
+                match.span()
+                for match in re.finditer(re.escape(phrase), text, re.IGNORECASE)
+                if _is_boundary(text, match.start()) and _is_boundary(text, match.end())
+            ]
+    spans = split_words(text)  # As `scored_words` cuts it.
+    return [
+        word
+        for word, span in zip(words, spans, strict=True)
+        if not any(begin < span.end and span.start < end for begin, end in matches)
+    ]
+
+
+def _is_boundary(text: str, index: int) -> bool:
+    """Whether a hotword may begin or end there, as in the search."""
+    if not 0 < index < len(text):
+        return True
+    return not all(joins(letter.encode()[0]) for letter in text[index - 1 : index + 1])
 
 
 def _token_confidences(

@@ -36,7 +36,7 @@ def check_options(
         raise UnsupportedOption(
             "--context needs a model that was trained with contexts",
             f"{served.name!r} was trained without any, and would write wrong text",
-            "leave it out, or send its names and words as keywords[]",
+            "leave it out, or send its names and words as keywords",
         )
     if request.by_voice:
         served.diarizer.get()

@@ -45,12 +45,12 @@ export async function listen(rate, take, lost) {
   }
 }
 
-/** The part that runs with the sound; the browser asks the server for it. */
+/** Load the script of the audio thread, which the browser requests only now. */
 async function loadCapture(context) {
   try {
     await context.audioWorklet.addModule(new URL("capture.js", import.meta.url));
-  } catch {
-    throw unreachable();
+  } catch (error) {
+    throw error.name === "AbortError" ? unreachable() : error;
   }
 }
 
