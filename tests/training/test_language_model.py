@@ -197,5 +197,5 @@ def test_missing_texts_are_refused(tmp_path: Path, text: Path) -> None:
     save_language_model(small_model(), tmp_path / "a.arpa")
     with pytest.raises(UsageError, match="ARPA file is converted by itself"):
         load_or_train([text, tmp_path / "a.arpa"], LanguageModelSettings())
-    with pytest.raises(AurisError, match="check the path"):
+    with pytest.raises(AurisError, match="correct the path"):
         load_language_model(tmp_path / "none.ngrams")
