@@ -56,7 +56,7 @@ def model_in(dtype: torch.dtype, shape: int) -> QwenAsr:
 def widened(model: QwenAsr) -> TorchBackend:
     """The same weights in float32, run by PyTorch."""
     backend = TorchBackend(deepcopy(model).float())
-    assert backend.native_step is None
+    assert backend.native_decoder is None
     return backend
 
 
@@ -125,7 +125,7 @@ def test_every_step_scores_as_float32(shape: int, dtype: torch.dtype, instructio
     """The same tokens under the tie rule, of several rows, from caches in float32."""
     model = model_in(dtype, shape)
     ours, theirs, ties = TorchBackend(model), widened(model), Ties()
-    assert ours.native_step is not None
+    assert ours.native_decoder is not None
     cache, beside = ours.new_cache(3, 64), theirs.new_cache(3, 64)
     cache.keys, cache.values = cache.keys.float(), cache.values.float()
     for backend, memory in ((ours, cache), (theirs, beside)):
@@ -153,7 +153,7 @@ def test_every_step_chooses_pytorchs_token(shape: int, dtype: torch.dtype) -> No
     format alone, which are rare."""
     model = model_in(dtype, shape)
     ours, theirs, others = TorchBackend(model), TorchBackend(model), 0
-    theirs.native_step = None
+    theirs.native_decoder = None
     cache, beside = ours.new_cache(3, 64), theirs.new_cache(3, 64)
     ours.admit(cache, 3)
     theirs.admit(beside, 3)
@@ -250,8 +250,8 @@ def test_texts_of_both_paths(
     directory = write_tiny(tmp_path / "m", layout, seed=3, dtype=torch.bfloat16)
     ours = AsrPipeline.from_pretrained(directory, dtype="bfloat16", device="cpu")
     theirs = AsrPipeline.from_pretrained(directory, dtype="bfloat16", device="cpu")
-    assert ours.backend.native_step is not None
-    theirs.backend.native_step = None
+    assert ours.backend.native_decoder is not None
+    theirs.backend.native_decoder = None
     found = ours.transcribe(clip(3.0), max_new_tokens=12)
     assert tokens(found) == tokens(theirs.transcribe(clip(3.0), max_new_tokens=12))
     recordings = [clip(1.0 + number, number) for number in range(3)]

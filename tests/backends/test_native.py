@@ -42,8 +42,8 @@ def backends(shape: int, dtype: PackedDtype = "int8") -> tuple[TorchBackend, Tor
     """One model, run by native code and by PyTorch."""
     model = packed_model(config(shape), Quantization(dtype), seed=shape)
     ours, theirs = TorchBackend(model), TorchBackend(model)
-    assert ours.native_step is not None
-    theirs.native_step = None
+    assert ours.native_decoder is not None
+    theirs.native_decoder = None
     return ours, theirs
 
 
@@ -238,7 +238,7 @@ def test_nan_affects_only_its_own_row() -> None:
 def test_heads_of_odd_widths_use_pytorch() -> None:
     model = packed_model(qwen_config(head_dim=24), Quantization("int8"))
     backend = TorchBackend(model)
-    assert backend.native_step is None
+    assert backend.native_decoder is None
     cache = backend.new_cache(1, 8)
     backend.admit(cache)
     assert backend.extend(cache, [[1, 2, 3]]).isfinite().all()

@@ -52,8 +52,8 @@ def test_prompts_and_steps_score_as_float32(tmp_path: Path, dtype: torch.dtype, 
     ours, theirs, ties = load(directory).backend, load(directory, "float32").backend, Ties()
     assert dtypes(ours) == (torch.float32, dtype)
     assert dtypes(theirs) == (torch.float32, torch.float32)
-    assert ours.native_step is not None
-    assert theirs.native_step is None
+    assert ours.native_decoder is not None
+    assert theirs.native_decoder is None
     caches = ours.new_cache(3, 8), theirs.new_cache(3, 8)
     assert caches[0].keys.dtype == torch.float32
     inputs: list[torch.Tensor | list[int]] = [
@@ -119,7 +119,7 @@ def test_it_runs_where_a_half_dtype_is_asked_for(tmp_path: Path, dtype: torch.dt
     name = str(dtype).removeprefix("torch.")
     pipeline = load(directory, name)
     assert dtypes(pipeline.backend) == (torch.float32, dtype)
-    assert pipeline.backend.native_step is not None
+    assert pipeline.backend.native_decoder is not None
     stored = load(write_tiny(tmp_path / "stored", config=config(0), seed=4, dtype=dtype))
     found = pipeline.backend.model.decoder.state_dict()
     for key, value in stored.backend.model.decoder.state_dict().items():

@@ -160,10 +160,10 @@ def test_texts_equal_those_of_full_scores(tied: bool, dtype: str) -> None:
         Quantization(dtype),
     )
     backend, whole = TorchBackend(model), TorchBackend(model)
-    assert backend.native_step is not None
-    assert whole.native_step is not None
-    assert backend.native_step.chooses
-    whole.native_step.chooses = False
+    assert backend.native_decoder is not None
+    assert whole.native_decoder is not None
+    assert backend.native_decoder.chooses
+    whole.native_decoder.chooses = False
     requests = [
         Request(0, [5, 9, 11], 12),
         Request(1, [8, 2], 12, Sampling(0.7, 4)),

@@ -117,7 +117,7 @@ def test_a_ctc_head_is_copied(tmp_path: Path) -> None:
 def test_it_runs_without_native_code(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "available", lambda: False)
     pipeline = AsrPipeline.from_pretrained(small)
-    assert pipeline.backend.native_step is None
+    assert pipeline.backend.native_decoder is None
     assert pipeline.transcribe(clip(2.0), max_new_tokens=BUDGET).segments[0].tokens
 
 

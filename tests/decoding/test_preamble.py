@@ -67,7 +67,7 @@ def test_prompts_of_any_lengths_in_one_pass(data: st.DataObject, kernel: Kernel)
         scores, cached = extended(backend, before, lengths, range(rows))
         for row in range(rows):
             (alone,), (wanted,) = extended(backend, before, lengths, [row])
-            if backend is PACKED and backend.native_step is not None:
+            if backend is PACKED and backend.native_decoder is not None:
                 assert torch.equal(scores[row], alone)
                 assert all(map(torch.equal, cached[row], wanted))
             elif backend is not PACKED:
@@ -94,7 +94,7 @@ def test_scores_behind_a_shared_preamble(backend: TorchBackend, groups: list[int
         alone = backend.new_cache(1, len(prompt))
         backend.admit(alone)
         wanted = backend.extend(alone, [prompt])[0, -1]
-        if backend is PACKED and backend.native_step is not None:
+        if backend is PACKED and backend.native_decoder is not None:
             assert torch.equal(scores, wanted)
         elif backend is FLOAT:
             assert (scores - wanted).abs().max() < LOGITS

@@ -91,7 +91,7 @@ class WebSocketMessages(Target):
         )
         store = JobStore(self.folder)
         self._server = Server(settings, ModelRegistry.load(settings), store)
-        self._server.serving.start()
+        self._server.models.start()
         self._loop = asyncio.new_event_loop()
         noise = np.random.default_rng(0).integers(-3000, 3000, 4800, np.int16).tobytes()
         append = {"type": "input_audio_buffer.append", "audio": base64.b64encode(noise).decode()}
@@ -144,7 +144,7 @@ class WebSocketMessages(Target):
 
     def close(self) -> None:
         self._loop.close()
-        self._server.serving.stop()
+        self._server.models.stop()
         self._server.store.close()
 
 

@@ -22,7 +22,7 @@ def voices(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server tells artificial voices apart."""
     monkeypatch.setattr(live.server, "capabilities", {})
     networks = diarizer(MarkEncoder()).networks
-    for model in live.server.serving:
+    for model in live.server.models:
         monkeypatch.setattr(model.diarizer, "_loaded", Diarizer(networks, names=letters))
 
 

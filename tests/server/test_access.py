@@ -335,7 +335,7 @@ def test_invalid_model_names_and_origins_are_refused() -> None:
 def test_an_alias_is_another_name_of_a_model(live: Live) -> None:
     for name in ("tiny", "tiny-ctc"):
         with pytest.raises(UsageError, match="is the name of a model that is served"):
-            ModelRegistry(list(live.server.serving), (name,))
+            ModelRegistry(list(live.server.models), (name,))
 
 
 def test_keys_are_read_from_a_file(tmp_path: Path) -> None:

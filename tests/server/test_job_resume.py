@@ -46,22 +46,22 @@ def working(
     directory: Path, settings: Settings
 ) -> Iterator[tuple[JobStore, ModelRegistry, JobRunner]]:
     """A server without HTTP; its workers are not started yet."""
-    serving = ModelRegistry.load(settings)
-    serving.start()
+    models = ModelRegistry.load(settings)
+    models.start()
     store = JobStore(directory)
-    workers = JobRunner(store, serving, settings)
+    workers = JobRunner(store, models, settings)
     try:
-        yield store, serving, workers
+        yield store, models, workers
     finally:
         workers.stop()
-        serving.stop()
+        models.stop()
         store.close()
 
 
 def _accept(
-    store: JobStore, serving: ModelRegistry, request: TranscriptionRequest, data: bytes
+    store: JobStore, models: ModelRegistry, request: TranscriptionRequest, data: bytes
 ) -> str:
-    digest = serving.pick(request.model).digest
+    digest = models.pick(request.model).digest
     return store.accept("me", request, digest, io.BytesIO(data), 10).id
 
 
@@ -69,11 +69,11 @@ def undisturbed(
     directory: Path, settings: Settings, request: TranscriptionRequest, data: bytes
 ) -> tuple[dict[str, Any], float]:
     """The answers of an uninterrupted job, and the seconds of audio that were recognized."""
-    with working(directory, settings) as (store, serving, workers):
-        job = _accept(store, serving, request, data)
+    with working(directory, settings) as (store, models, workers):
+        job = _accept(store, models, request, data)
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1}, 120)
-        return store.answers(job), serving.pick(request.model).engine.load().audio_seconds
+        return store.answers(job), models.pick(request.model).engine.load().audio_seconds
 
 
 def _log_probabilities(answers: dict[str, Any]) -> list[float]:
@@ -86,7 +86,7 @@ def _interrupted(
     directory: Path, request: TranscriptionRequest, data: bytes, segments: int = 5
 ) -> str:
     """A job with some stored segments when its server stopped."""
-    with working(directory, BEFORE) as (store, serving, workers):
+    with working(directory, BEFORE) as (store, models, workers):
         enough, add_segment = threading.Event(), store.add_segment
 
         def watched(job: str, segment: Segment) -> None:
@@ -96,7 +96,7 @@ def _interrupted(
                 assert workers._runs[job].wait(60), "the server does not stop"
 
         store.add_segment = watched
-        job = _accept(store, serving, request, data)
+        job = _accept(store, models, request, data)
         workers.start()
         assert enough.wait(60)
         workers.stop()
@@ -113,7 +113,7 @@ def _check_continued(
     stored segments are recognized again only if the options have changed."""
     expected, seconds = undisturbed(directory / "undisturbed", after, request, data)
     job = _interrupted(directory / "state", request, data)
-    with working(directory / "state", after) as (store, serving, workers):
+    with working(directory / "state", after) as (store, models, workers):
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1}, 120)
         answers = store.answers(job)
@@ -123,7 +123,7 @@ def _check_continued(
                 _log_probabilities(expected), abs=1e-5
             )
         assert answers == expected
-        recognized = serving.pick("tiny").engine.load().audio_seconds
+        recognized = models.pick("tiny").engine.load().audio_seconds
     if replace(after, batch_size=BEFORE.batch_size) == BEFORE:
         assert recognized < seconds
     else:
@@ -152,9 +152,9 @@ def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     def full(job: str, segment: Segment) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with working(tmp_path, replace(BEFORE, chunk_seconds=1.5)) as (store, serving, workers):
+    with working(tmp_path, replace(BEFORE, chunk_seconds=1.5)) as (store, models, workers):
         store.add_segment = full
-        job = _accept(store, serving, REQUEST, speech(5))
+        job = _accept(store, models, REQUEST, speech(5))
         workers.start()
         until(lambda: store.counts() == {"succeeded": 1})
         assert store.answers(job)["text"]
@@ -215,8 +215,8 @@ def test_servers_with_different_models_share_a_job_folder(tmp_path: Path) -> Non
 
 def test_a_job_waits_for_a_server_with_its_model(tmp_path: Path) -> None:
     settings = Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
-    with working(tmp_path, settings) as (store, serving, _):
-        job = _accept(store, serving, REQUEST, speech(1))
+    with working(tmp_path, settings) as (store, models, _):
+        job = _accept(store, models, REQUEST, speech(1))
     with running(replace(settings, models=("tiny-ctc",))) as other:
         ours = _job(other, "tiny-ctc")
         until(lambda: _get(other, ours).json()["status"] == "succeeded")
@@ -247,15 +247,15 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
 
     whole = runner_module.measured
     monkeypatch.setattr(runner_module, "measured", measured)
-    serving = ModelRegistry.load(settings)
-    serving.start()
+    models = ModelRegistry.load(settings)
+    models.start()
     store = JobStore(tmp_path)
     try:
-        poison = _accept(store, serving, request, b"poison")
-        healthy = [_accept(store, serving, request, speech(1)) for _ in range(3)]
+        poison = _accept(store, models, request, b"poison")
+        healthy = [_accept(store, models, request, speech(1)) for _ in range(3)]
         for _ in range(10):
             crashed.clear()
-            runners.append(JobRunner(store, serving, settings))
+            runners.append(JobRunner(store, models, settings))
             runners[-1].start()
             until(lambda store=store: crashed.is_set() or store.counts().get("failed"))
             if store.counts().get("failed"):
@@ -274,5 +274,5 @@ def test_a_job_that_was_running_at_a_crash_is_retried_alone(
         ended.set()
         for workers in runners:
             workers.stop()
-        serving.stop()
+        models.stop()
         store.close()

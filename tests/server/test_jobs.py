@@ -393,4 +393,4 @@ def test_a_job_can_be_cancelled(live: Live) -> None:
     assert ended["status"] in ("cancelled", "succeeded")
     if ended["status"] == "cancelled":
         assert _get(live, f"{job['id']}/result").status_code == 409
-    until(lambda: all(model.engine.load().active == 0 for model in live.server.serving))
+    until(lambda: all(model.engine.load().active == 0 for model in live.server.models))

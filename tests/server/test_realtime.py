@@ -254,7 +254,7 @@ def test_sessions_are_independent(live: Live, offline: AsrPipeline) -> None:
 
 
 def test_a_client_disconnect_in_the_middle_of_a_word_frees_its_session(live: Live) -> None:
-    pool = live.server.serving.pick("tiny").pool
+    pool = live.server.models.pick("tiny").pool
     for _ in range(3):
         socket = connect(live.url.replace("http", "ws") + PATH)
         session = Talk(socket)
@@ -396,6 +396,6 @@ def test_files_and_streams_share_the_engine(live: Live) -> None:
     """A stream continues during the transcription of a long file."""
     with ThreadPoolExecutor(1) as others, talk(live.url) as session:
         file = others.submit(live.transcribe, speech(20))
-        until(lambda: live.server.serving.pick("tiny").engine.load().active)
+        until(lambda: live.server.models.pick("tiny").engine.load().active)
         assert session.item(spoken())[-1]["transcript"] == EXAMPLE_TEXT
         assert file.result().json()["text"].count(EXAMPLE_TEXT) >= 15

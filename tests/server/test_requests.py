@@ -258,7 +258,7 @@ def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
     live: Live, example: bytes
 ) -> None:
     """The text of such a model would be that of another recording."""
-    can = live.server.serving.pick("tiny").pipelines[Priority.FILE].defaults.accepts_contexts
+    can = live.server.models.pick("tiny").pipelines[Priority.FILE].defaults.accepts_contexts
     answer = live.transcribe(example, prompt="kitchen fan")
     if can:
         assert answer.json()["text"] == EXAMPLE_TEXT
@@ -273,7 +273,7 @@ def test_keywords_and_beams_are_those_of_the_pipeline(
     live: Live, example: bytes, model: str
 ) -> None:
     """Models without contexts have keywords, too."""
-    served = live.server.serving.pick(model).pipelines[Priority.FILE]
+    served = live.server.models.pick(model).pipelines[Priority.FILE]
     words = ["kitchens", "fanfare", "New York"]
     options = {"hotwords": words, "beam_size": 3}
     context = ", ".join(words) if served.defaults.accepts_contexts and model == "tiny" else ""

@@ -43,7 +43,7 @@ def test_a_server_has_a_search_of_its_own(
 
 
 def test_the_options_of_a_request_come_before_those_of_the_server(live: Live) -> None:
-    served = live.server.serving.pick("tiny")
+    served = live.server.models.pick("tiny")
     served = replace(served, beam_size=3, hotwords=("Ada",))
     plain = TranscriptionRequest(model="tiny")
     own = TranscriptionRequest(model="tiny", beam_size=1, keywords=("Bo", "Cleo"))

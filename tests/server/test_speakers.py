@@ -242,7 +242,7 @@ def test_without_networks_requests_are_refused(live: Live, monkeypatch: pytest.M
     monkeypatch.setattr(networks, "load_campplus", damaged)
     monkeypatch.setattr(networks, "load_speaker_encoder", damaged)
     monkeypatch.setattr(Diarizer, "from_pretrained", FROM_PRETRAINED)
-    for model in live.server.serving:
+    for model in live.server.models:
         monkeypatch.setattr(model.diarizer, "_loaded", None)
     message = refused(live.transcribe(TALK, **FORM), "response_format")
     assert "cannot tell speakers apart by voice" in message

@@ -89,13 +89,13 @@ class TorchBackend:
         if isinstance(model, QwenAsr):
             self.decoder_dtype = model.decoder.norm.weight.dtype
         self.quantized = any(isinstance(m, PackedEmbedding) for m in model.modules())
-        self.native_step: NativeDecoder | None = None
+        self.native_decoder: NativeDecoder | None = None
         self.static: StaticSteps | None = None
         if isinstance(model, QwenAsr) and static:
             self.static = self._static_steps(model)
         elif isinstance(model, QwenAsr) and native_weights(model.decoder) is not None:
             prompts = self.decoder_dtype != self.dtype
-            self.native_step = NativeDecoder(model.decoder, prompts)
+            self.native_decoder = NativeDecoder(model.decoder, prompts)
         self.native_encoder: NativeEncoder | None = None
         if NativeEncoder.runs(model.encoder):
             self.native_encoder = NativeEncoder(model.encoder)
@@ -142,7 +142,7 @@ class TorchBackend:
         """What computes the tokens of a text, in words."""
         if self.static is not None:
             return static_step_name(self.device)
-        return "PyTorch" if self.native_step is None else "native"
+        return "PyTorch" if self.native_decoder is None else "native"
 
     @property
     def _decoding(self) -> QwenAsr:
@@ -260,9 +260,9 @@ class TorchBackend:
         counts = [len(item) for item in embedded]
         tail = _tail(positions)
         with kernel_choice(self.kernel), within_memory():
-            if self.native_step is not None and self.native_step.takes(counts):
-                states = self.native_step.extend(storage, embedded, rows, every=tail != 1)
-                logits = self.native_step.scores(_ends(states, tail))
+            if self.native_decoder is not None and self.native_decoder.takes(counts):
+                states = self.native_decoder.extend(storage, embedded, rows, every=tail != 1)
+                logits = self.native_decoder.scores(_ends(states, tail))
             else:
                 packed = torch.cat(embedded)[None]
                 states = decoder.states(packed, storage.rows(rows, counts))[0].split(counts)
@@ -276,7 +276,7 @@ class TorchBackend:
         inputs: Sequence[Sequence[int] | Tensor],
         rows: Sequence[int] | None = None,
     ) -> list[Choice]:
-        step, counts = self.native_step, [len(item) for item in inputs]
+        step, counts = self.native_decoder, [len(item) for item in inputs]
         if step is None or not step.chooses or not step.takes(counts):
             return best_of(self.extend(cache, inputs, rows)[:, -1])
         storage = cast(KVCache, cache)

@@ -256,7 +256,7 @@ class MeasuredModel:
     @property
     def kernels(self) -> str:
         """Which code runs each part of the model."""
-        step = self.backend.native_step
+        step = self.backend.native_decoder
         parts = {
             "stem": self.backend.native_stem is not None,
             "encoder": self.backend.native_encoder is not None,

@@ -42,7 +42,7 @@ class Replica:
         Raises:
             EngineError: an engine has stopped.
         """
-        if not all(model.engine.running for model in self.app.state.server.serving):
+        if not all(model.engine.running for model in self.app.state.server.models):
             raise EngineError("An engine has stopped", "", "the replica is replaced")
 
 

@@ -73,7 +73,7 @@ async def transcriptions(request: Request, server: ServerDep) -> Response:
 async def translations(request: Request, server: ServerDep) -> Response:
     """Translate a recording into English: no model here can, so this is always refused."""
     async with form_of(request) as data:
-        served = server.serving.pick(read_form(data, TranslationRequest)[0].model)
+        served = server.models.pick(read_form(data, TranslationRequest)[0].model)
     raise ApiError(
         400,
         f"The model {served.name!r} cannot translate: it writes text in the language of the "
@@ -96,7 +96,7 @@ async def submission(
     fields, upload = read_form(data, TranscriptionRequest)
     if fields.stream and not may_stream:
         raise unsupported("stream", "the result of a job cannot be streamed")
-    served = server.serving.pick(fields.model)
+    served = server.models.pick(fields.model)
     await server.pools.quick.run(
         lambda: check_options(served, fields, server.settings.most_prompt_letters)
     )

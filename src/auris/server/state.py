@@ -39,7 +39,7 @@ class Server:
     """A running server.
 
     Attributes:
-        serving: the loaded models.
+        models: the loaded models.
         store, jobs: long jobs, and the threads that do them.
         tracing: makes the spans of requests, by default as the settings say.
         gate, spool: how much audio is in progress, and how much space uploads and samples take.
@@ -48,18 +48,18 @@ class Server:
     def __init__(
         self,
         settings: Settings,
-        serving: ModelRegistry,
+        models: ModelRegistry,
         store: JobStore,
         tracing: Tracing | None = None,
     ) -> None:
         self.settings = settings
         self.tracing = tracing or Tracing.load(settings.traces)
-        self.serving = serving
+        self.models = models
         self.metrics = Metrics()
         self.store = store
         self.decoders = DecoderPool()
         self.spool = SpoolBudget(max(settings.most_spooled_bytes, settings.most_upload_bytes))
-        self.jobs = JobRunner(store, serving, settings, self.decoders)
+        self.jobs = JobRunner(store, models, settings, self.decoders)
         self.realtime_sessions = 0
         self.capabilities: dict[str, ModelCapabilities] = {}  # By the name of the model.
         self.gate = Gate(settings.most_seconds_in_flight, self._speed)
@@ -80,7 +80,7 @@ class Server:
         # later the disk may be full.
         tempfile.gettempdir()
         quiet_accept_errors()
-        self.serving.start()
+        self.models.start()
         self.jobs.start()
         observing = asyncio.create_task(self._observe_often())
         try:
@@ -89,7 +89,7 @@ class Server:
             observing.cancel()
             # Jobs first: what they have done is stored, and other processes continue them.
             await asyncio.to_thread(self.jobs.stop)
-            await asyncio.to_thread(self.serving.stop)
+            await asyncio.to_thread(self.models.stop)
             self.pools.close()
             self.decoders.close()
             self.store.close()
@@ -98,7 +98,7 @@ class Server:
 
     def observe(self) -> None:
         """Update the metrics."""
-        loads = {model.name: model.engine.load() for model in self.serving}
+        loads = {model.name: model.engine.load() for model in self.models}
         self.metrics.observe(loads, self.gate.seconds, self.realtime_sessions)
 
     async def _observe_often(self) -> None:
@@ -108,7 +108,7 @@ class Server:
 
     def _speed(self) -> float:
         """Seconds of audio that the engines recognize in a second."""
-        loads = [model.engine.load() for model in self.serving]
+        loads = [model.engine.load() for model in self.models]
         busy = sum(load.busy_seconds for load in loads)
         return sum(load.audio_seconds for load in loads) / busy if busy > 0 else 1.0
 

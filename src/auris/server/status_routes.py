@@ -34,7 +34,7 @@ def _model(server: Server, name: str, served: ServedModel) -> ModelObject:
 @router.get("/v1/models", dependencies=[KEY], **route(ObjectList[ModelObject], "The models."))
 async def models(server: ServerDep) -> ObjectList[ModelObject]:
     """All models."""
-    names = server.serving.by_name.items()
+    names = server.models.by_name.items()
     # The first request may load files that lie next to the weights.
     data = await server.pools.quick.run(
         lambda: [_model(server, name, served) for name, served in names]
@@ -45,7 +45,7 @@ async def models(server: ServerDep) -> ObjectList[ModelObject]:
 @router.get("/v1/models/{model:path}", dependencies=[KEY], **route(ModelObject, "The model.", 404))
 async def model(server: ServerDep, model: str) -> ModelObject:
     """One model."""
-    served = server.serving.pick(model)
+    served = server.models.pick(model)
     return await server.pools.quick.run(lambda: _model(server, model, served))
 
 
@@ -53,7 +53,7 @@ async def model(server: ServerDep, model: str) -> ModelObject:
 @router.get("/health", **route(Health, "It works.", 503))
 async def health(server: ServerDep) -> Response:
     """Whether the engines run; needs no key."""
-    running = all(model.engine.running for model in server.serving)
+    running = all(model.engine.running for model in server.models)
     return JSONResponse({"status": "ok" if running else "failing"}, 200 if running else 503)
 
 

@@ -68,8 +68,8 @@ def _requested_model(socket: WebSocket, server: Server) -> str:
     query = socket.query_params
     if query.get("intent", "transcription") != "transcription":
         raise unsupported("intent", "this server has transcription sessions only")
-    name = query.get("model", server.serving.default.name)
-    if not server.serving.pick(name).engine.running:
+    name = query.get("model", server.models.default.name)
+    if not server.models.pick(name).engine.running:
         raise ApiError(503, "The engine is stopping.", code="engine_unavailable")
     if server.realtime_sessions >= server.settings.most_realtime_sessions:
         raise busy("All realtime sessions of this server are in use.", RETRY_SECONDS)

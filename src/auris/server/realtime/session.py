@@ -126,7 +126,7 @@ class RealtimeSession:
         try:
             name = after.audio.input.transcription.model
             letters = self._server.settings.most_prompt_letters
-            served = self._server.serving.pick(name)
+            served = self._server.models.pick(name)
             if SPEAKERS in after.include:
                 diarizer = await asyncio.to_thread(served.diarizer.get)
                 self._speakers = self._speakers or SessionSpeakers(diarizer)
@@ -193,7 +193,7 @@ class RealtimeSession:
             await self._end(self._open, stopped)
 
     def _begin(self, sample: int) -> Item:
-        served = self._server.serving.pick(self._settings.audio.input.transcription.model)
+        served = self._server.models.pick(self._settings.audio.input.transcription.model)
         self._open = Item(
             self._settings,
             served,
