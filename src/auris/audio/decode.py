@@ -305,7 +305,7 @@ class _TrackDecoder:
                     _LOG.debug("seeking failed: %s", error)
                 try:
                     self.container.seek(0, stream=track)  # It went astray.
-                except Exception as error:
+                except Exception as error:  # PyAV raises many kinds, as in `decoded`.
                     raise BrokenOffError(reason(error), declared) from error
         return decoded_packets(self.container, track)
 

@@ -116,7 +116,7 @@ def decoded_packets(container: InputContainer, track: AudioStream) -> Outcomes:
             last = bytes(packet)
         try:
             frames = [frame for frame in packet.decode() if isinstance(frame, AudioFrame)]
-        except Exception as error:
+        except Exception as error:  # As above.
             if packet.size == 0 and isinstance(error, ValueError):
                 continue  # An index at the end of a file, as NUT has it.
             pause = _pause(track, codec, packet)

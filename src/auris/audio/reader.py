@@ -85,7 +85,7 @@ class Reader:
         except KeyboardInterrupt as error:
             self.interrupted = error
             return b""
-        except Exception as error:
+        except Exception as error:  # A file object of the caller may raise any error.
             self.failure = error  # PyAV loses it where ffmpeg takes a failure for the end.
             raise
         self._pending = b""
@@ -150,7 +150,7 @@ class Reader:
             self._seek(offset if offset >= 0 else max(0, end + offset))
             data = self._checked(self._file.read(size))
             self._seek(position)
-        except Exception as error:
+        except Exception as error:  # A file object of the caller may raise any error.
             self.failure = error
             return b""
         return data

@@ -94,7 +94,7 @@ def span(name: str, **attributes: float) -> Iterator[dict[str, float]]:
     with tracer.start_as_current_span(name, **UNRECORDED) as current:
         try:
             yield attributes
-        except Exception as error:
+        except Exception as error:  # Any error of the request; it is raised again.
             current.set_attribute("error.type", type(error).__name__)
             raise
         finally:

@@ -293,7 +293,7 @@ def start_joined(source: Path, recipe: DecoderRecipe) -> JoinedModel:
         if isinstance(given, AsrRecipe):
             units = folder.units()
             config = given.model_config(units.size, units.id(AUDIO_PAD))
-        head = "head.weight" in _run_weights(source)
+        head = "head.weight" in checkpoint_weights(source, LAST)
     else:
         config = open_checkpoint(source).config
         head = (source / CTC_HEAD).is_file()
@@ -375,7 +375,7 @@ def load_start(source: Path, task: nn.Module) -> None:
     Raises:
         TrainingError: they are those of another model.
     """
-    stored = _run_weights(source) if is_run(source) else _model_weights(source)
+    stored = checkpoint_weights(source, LAST) if is_run(source) else _model_weights(source)
     needed = task.state_dict()
     missing = needed.keys() - stored.keys()
     layers: dict[str, int] = {}
@@ -402,17 +402,6 @@ def _layer(name: str) -> tuple[str, int]:
     """A weight's stack of layers and the number of its layer, or its own name and -1."""
     match = LAYER.search(name)
     return (name[: match.start()], int(match[1])) if match else (name, -1)
-
-
-def _run_weights(source: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(current_directory(source / LAST) / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            "A run can start from another's last checkpoint",
-            f"{source / LAST}: {error}",
-            "start from another run or model",
-        ) from error
 
 
 def _model_weights(source: Path) -> dict[str, Tensor]:
