@@ -23,12 +23,20 @@ from auris.checkpoints.inference_defaults import (
 from auris.checkpoints.quantize import quantize
 from auris.errors import CheckpointError, LanguageError
 from auris.pipeline import AsrPipeline
-from auris.recognition.options import CONTEXT_IGNORED, chunker_for
+from auris.recognition.options import (
+    CONTEXT_IGNORED,
+    chunker_for,
+    decode_options,
+    supported_options,
+)
 from tests.tiny_models import tone_speech, write_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
+SAUNA = EXAMPLE.parent / "voice" / "sauna_3.ogg"
 
-MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False, pause_seconds=0.5)
+MADE = InferenceDefaults(
+    5.0, True, ("English", "German"), contexts=False, pause_seconds=0.5, lower_case=True
+)
 
 
 @given(
@@ -37,6 +45,7 @@ MADE = InferenceDefaults(5.0, True, ("English", "German"), contexts=False, pause
     st.none() | st.lists(st.text(), min_size=1).map(tuple),
     st.none() | st.booleans(),
     st.none() | st.floats(0.2, 2),
+    st.none() | st.booleans(),
 )
 def test_they_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -45,8 +54,9 @@ def test_they_round_trip(
     languages: tuple[str, ...] | None,
     contexts: bool | None,
     pause: float | None,
+    lower_case: bool | None,
 ) -> None:
-    made = InferenceDefaults(seconds, vad, languages, contexts, pause)
+    made = InferenceDefaults(seconds, vad, languages, contexts, pause, lower_case)
     directory = tmp_path_factory.mktemp("traits")
     assert save_inference_defaults(made, directory).name == DEFAULTS_FILE
     assert load_inference_defaults(directory) == made
@@ -71,6 +81,7 @@ def test_a_directory_without_them(tmp_path: Path) -> None:
         ({"languages": [5]}, r"languages is \[5\]"),
         ({"contexts": "no"}, "contexts is 'no', not true or false"),
         ({"contexts": None}, "contexts is None, not true or false"),
+        ({"lower_case": 1}, "lower_case is 1, not true or false"),
         ({"chunk": 5}, "there is also chunk"),
     ],
 )
@@ -116,6 +127,25 @@ def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
     without, with_context = ([*stream.feed(clip[0]), *stream.finish()] for stream in streams)
     assert [u.segment.text for u in without] == [u.segment.text for u in with_context]
     assert caplog.messages == [CONTEXT_IGNORED] * 2
+
+
+@pytest.mark.parametrize("lower_case", [None, False, True])
+def test_hotwords_of_a_model_that_writes_lower_case_are_in_lower_case(
+    lower_case: bool | None,
+) -> None:
+    given = decode_options(None, "", {"hotwords": ["Ada", "NASA", "ada"]})
+    options = supported_options(given, InferenceDefaults(lower_case=lower_case))
+    assert options.hotwords == (("ada", "nasa") if lower_case else ("Ada", "NASA", "ada"))
+
+
+def test_the_letter_case_of_hotwords_does_not_matter_to_the_bundled_model() -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny", lm="none")
+    plain, lower, capital = (
+        pipeline.transcribe(SAUNA, hotwords=words) for words in ((), ("sauna",), ("Sauna",))
+    )
+    assert "sauna" in lower.text
+    assert "sauna" not in plain.text
+    assert capital.segments == lower.segments
 
 
 @pytest.mark.parametrize("contexts", [None, True])

@@ -378,11 +378,12 @@ def test_the_middle_layer_must_be_inside_the_encoder(tiny_asr: Callable[..., Asr
 
 def test_fine_tuning_keeps_the_inference_defaults(tmp_path: Path) -> None:
     source = write_tiny(tmp_path / "source", "hf")
-    save_inference_defaults(InferenceDefaults(5.0, True, ("German",), contexts=False), source)
+    before = InferenceDefaults(5.0, True, ("German",), contexts=False, lower_case=True)
+    save_inference_defaults(before, source)
     save_calibration(any_calibration(), source)
     written = tune(tmp_path, source, max_steps=30, checkpoint_steps=99)[2]
     assert load_inference_defaults(written) == InferenceDefaults(
-        5.0, True, ("German", "English"), contexts=True
+        5.0, True, ("German", "English"), contexts=True, lower_case=False
     )
     assert load_calibration(written) is None  # It belongs to other weights.
 
@@ -398,7 +399,7 @@ def test_a_new_model_has_inference_defaults_of_its_training(
     recipe = tiny_asr(max_steps=1)
     train(recipe, Sources([data], language="en"), tmp_path / "first", reporter=quiet())
     assert load_inference_defaults(tmp_path / "first" / "model") == InferenceDefaults(
-        languages=("English",), contexts=False
+        languages=("English",), contexts=False, lower_case=True
     )
     later = Sources([data], language="German", start=tmp_path / "first")
     train(recipe, later, tmp_path / "second", reporter=quiet())

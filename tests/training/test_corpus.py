@@ -93,6 +93,7 @@ def test_a_model_with_a_decoder_learns_languages_and_contexts(
     about = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("memory", "corpus")]
     assert about[0] == about[1]
     assert about[1]["languages"] == ["German"]
+    assert about[1]["lower_case"] is True
 
 
 def small_blocks(**more: Any) -> dict[str, Any]:

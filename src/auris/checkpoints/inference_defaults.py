@@ -1,10 +1,10 @@
 """traits.json next to a model's weights: its inference defaults.
 
 The file is optional, and only Auris reads it. It says in which chunks the model recognizes best,
-which languages it knows and whether it was trained with contexts:
+which languages it knows, whether it was trained with contexts, and with texts in lower case only:
 
     {"chunk_seconds": 5, "pause_seconds": 0.5, "vad": true, "languages": ["English"],
-     "contexts": false}
+     "contexts": false, "lower_case": true}
 
 Options of a call come before it. A language that it does not name is refused. A context for a model
 that was trained without contexts is left out, with a warning.
@@ -21,7 +21,7 @@ from auris.errors import CheckpointError, LanguageError
 
 DEFAULTS_FILE = "traits.json"
 
-KEYS = ("vad", "chunk_seconds", "languages", "contexts", "pause_seconds")
+KEYS = ("vad", "chunk_seconds", "languages", "contexts", "pause_seconds", "lower_case")
 
 RANGES = {"chunk_seconds": (1.0, 1200.0), "pause_seconds": (0.2, 2.0)}
 """Least and largest values: of the chunks that `auris.audio.segmentation` cuts, and of the pauses
@@ -40,6 +40,7 @@ class InferenceDefaults:
             and then it is given them.
         pause_seconds: length of the first pause that ends a chunk of live speech; None for the
             usual one.
+        lower_case: whether no text that it was trained on had a capital letter; None if unknown.
     """
 
     chunk_seconds: float | None = None
@@ -47,6 +48,7 @@ class InferenceDefaults:
     languages: tuple[str, ...] | None = None
     contexts: bool | None = None
     pause_seconds: float | None = None
+    lower_case: bool | None = None
 
     @property
     def accepts_contexts(self) -> bool:
@@ -91,7 +93,7 @@ def load_inference_defaults(directory: Path) -> InferenceDefaults:
     if unknown:
         raise _damaged(path, f"there is also {', '.join(unknown)}")
     seconds = {name: _seconds(path, name, content.get(name)) for name in RANGES}
-    for name in ("vad", "contexts"):
+    for name in ("vad", "contexts", "lower_case"):
         if not isinstance(content.get(name, False), bool):
             raise _damaged(path, f"{name} is {content[name]!r}, not true or false")
     languages = content.get("languages")
@@ -104,6 +106,7 @@ def load_inference_defaults(directory: Path) -> InferenceDefaults:
         tuple(names) or None,
         content.get("contexts"),
         seconds["pause_seconds"],
+        content.get("lower_case"),
     )
 
 
@@ -119,7 +122,7 @@ def _seconds(path: Path, name: str, value: Any) -> float | None:
 
 def _damaged(path: Path, fault: str) -> CheckpointError:
     return CheckpointError(
-        f"{DEFAULTS_FILE} may hold chunk_seconds, pause_seconds, vad, languages and contexts",
+        f"{DEFAULTS_FILE} may hold {', '.join(sorted(KEYS))}",
         f"in {str(path)!r} {fault}",
         "correct it, or remove it",
     )

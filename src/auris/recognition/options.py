@@ -365,11 +365,16 @@ def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...
 
 
 def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
-    """The options, without the context for a model that was trained without contexts.
+    """The options as a model supports them.
 
-    The context would make its text wrong; a warning is logged and written into the transcript.
+    Of a model that writes lower case only the hotwords are in lower case. For a model that was
+    trained without contexts the context is left out, which would make its text wrong; a warning is
+    logged and written into the transcript.
     """
     defaults.check_language(options.language, *(options.languages or ()))
+    if defaults.lower_case:
+        lower = dict.fromkeys(phrase.lower() for phrase in options.hotwords)
+        options = replace(options, hotwords=tuple(lower))
     if not options.context or defaults.accepts_contexts:
         return options
     _LOG.warning(CONTEXT_IGNORED)

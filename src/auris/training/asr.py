@@ -227,12 +227,19 @@ def _inference_defaults(
     """The inference defaults of a model, with the languages and contexts that it was trained on."""
     if before is None:
         return InferenceDefaults(
-            languages=trained_on.languages or None, contexts=trained_on.contexts
+            languages=trained_on.languages or None,
+            contexts=trained_on.contexts,
+            lower_case=trained_on.lower_case,
         )
     languages = before.languages
     if languages is not None:
         languages += tuple(name for name in trained_on.languages if name not in languages)
-    return replace(before, languages=languages, contexts=trained_on.contexts or before.contexts)
+    return replace(
+        before,
+        languages=languages,
+        contexts=trained_on.contexts or before.contexts,
+        lower_case=before.lower_case and trained_on.lower_case,
+    )
 
 
 def adapt(model: QwenAsr, rank: int, alpha: float) -> None:

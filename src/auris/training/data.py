@@ -168,25 +168,30 @@ class TrainedOn:
     Attributes:
         languages: English names; empty where a clip did not name its own.
         contexts: whether some clips had a prompt; None where that is not known.
+        lower_case: whether no text had a capital letter; None where that is not known.
     """
 
     languages: tuple[str, ...] = ()
     contexts: bool | None = None
+    lower_case: bool | None = None
 
     @classmethod
-    def of(cls, clips: Iterable[TrainingClip], contexts: bool = False) -> TrainedOn:
+    def of(cls, clips: Sequence[TrainingClip], contexts: bool = False) -> TrainedOn:
         """The languages of clips with words; `contexts` whether they get contexts anyway."""
         spoken_clips = [clip for clip in clips if clip.text and clip.has_audio]
         kinds = {(clip.language, bool(clip.prompt)) for clip in spoken_clips}
         languages = {language for language, _ in kinds}
         named = () if UNNAMED in languages else tuple(sorted(languages))
-        return cls(named, contexts or any(prompted for _, prompted in kinds))
+        lower_case = all(clip.text == clip.text.lower() for clip in clips)
+        return cls(named, contexts or any(prompted for _, prompted in kinds), lower_case)
 
     def after(self, before: TrainedOn) -> TrainedOn:
         """What a model has seen that was trained on `before` first."""
         known = before.languages and self.languages
         languages = tuple(sorted({*before.languages, *self.languages})) if known else ()
-        return TrainedOn(languages, self.contexts or before.contexts)
+        return TrainedOn(
+            languages, self.contexts or before.contexts, before.lower_case and self.lower_case
+        )
 
 
 def _listed(names: Sequence[str], most: int | None) -> str:

@@ -183,7 +183,8 @@ class RunFolder:
     def trained_on(self) -> TrainedOn:
         """What the run and those before it were trained on; unknown for runs of older versions."""
         about = self._about()
-        return TrainedOn(tuple(about.get("languages", ())), about.get("contexts"))
+        languages = tuple(about.get("languages", ()))
+        return TrainedOn(languages, about.get("contexts"), about.get("lower_case"))
 
     def check_writable(self) -> None:
         """Raise OutputError where the folder cannot be made or written."""

@@ -81,7 +81,7 @@ class CorpusInStorage:
 
     def trained_on(self, contexts: bool) -> TrainedOn:
         """As far as the sources state it."""
-        return self.plan.trained_on(self.form.language, contexts)
+        return self.plan.trained_on(self.form, contexts)
 
     def spell(self, preprocessor: Preprocessor) -> None:
         """Clips get their units when they are read."""

@@ -366,7 +366,7 @@ def start_trained_on(source: Path) -> TrainedOn:
     if is_run(source):
         return RunFolder(source).trained_on()
     defaults = load_inference_defaults(source)
-    return TrainedOn(defaults.languages or (), defaults.contexts)
+    return TrainedOn(defaults.languages or (), defaults.contexts, defaults.lower_case)
 
 
 def load_start(source: Path, task: nn.Module) -> None:

@@ -83,25 +83,28 @@ class CorpusPlan:
         written = (form_text(row.text, form.form) for row in rows)
         return list(islice(filter(None, written), MOST_TEXTS))
 
-    def trained_on(self, language: str, contexts: bool) -> TrainedOn:
+    def trained_on(self, form: ClipForm, contexts: bool) -> TrainedOn:
         """What a model sees, as far as the sources state it.
 
         Args:
-            language: of the rows that name none.
+            form: of its texts.
             contexts: whether rows get contexts anyway.
         """
         languages: set[str | None] = set()
-        stated = True
+        stated = lower_case = True
         for unit in self.units():
             stated &= unit.kind == "file"
             given = {"language": unit.fields.get("lang"), **unit.fields}
-            row = manifest_row(given, None, "", language)
+            row = manifest_row(given, None, "", form.language)
             if not row.speechless:
                 languages.add(known_language(row.language))
             contexts |= bool(unit.fields.get("prompt"))
+            text = form_text(row.text, form.form) or ""
+            lower_case &= text == text.lower()
         names = sorted({name for name in languages if name} - {UNNAMED})
-        known = stated and UNNAMED not in languages
-        return TrainedOn(tuple(names) if known else (), contexts if stated else None)
+        if not stated:
+            return TrainedOn()
+        return TrainedOn(tuple(names) if UNNAMED not in languages else (), contexts, lower_case)
 
 
 def write_plan(folder: Path, sources: Sequence[str], reading: CorpusReading) -> None:
