@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import pytest
@@ -233,6 +235,32 @@ def test_an_internal_error_is_reported_as_one(qwen: AsrPipeline) -> None:
     engine.stop()
 
 
+@dataclass(frozen=True)
+class HeldStep:
+    """The first step of an engine's batch, which waits until it may go on."""
+
+    entered: threading.Event = field(default_factory=threading.Event)
+    leave: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, pieces: list[ChunkRequest]) -> None:
+        self.entered.set()
+        assert self.leave.wait(30)
+
+
+@contextmanager
+def held_step(model: AsrPipeline, rows: int) -> Iterator[tuple[Engine, HeldStep]]:
+    """A running engine, and its first step."""
+    watched, step = Watched(model.recognizer), HeldStep()
+    watched.fault = step.wait
+    engine = Engine(watched, rows)
+    engine.start()
+    try:
+        yield engine, step
+    finally:
+        step.leave.set()
+        engine.stop()
+
+
 def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
     engine = Engine(qwen.recognizer, rows=2)
     engine.start()
@@ -254,28 +282,18 @@ def test_a_stopped_engine_refuses_requests(qwen: AsrPipeline) -> None:
 
 def test_live_steps_run_between_the_steps_of_files(qwen: AsrPipeline) -> None:
     """They do not wait for the end of a file or for a free row."""
-    watched = Watched(qwen.recognizer)
-    engine = Engine(watched, rows=3)
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold(pieces: list[ChunkRequest]) -> None:
-        entered.set()
-        assert leave.wait(30)
-
-    watched.fault = hold
-    engine.start()
-    done: list[object] = []
-    for _ in range(6):
-        engine.submit(_chunk(2.0), Priority.FILE, done.append)
-    assert entered.wait(30)
-    seen: list[int] = []
-    live = engine.between(lambda: seen.append(len(done)))
-    leave.set()
-    live.result(30)
-    assert seen[0] < 6
-    until(lambda: len(done) == 6)
-    assert engine.load().live_seconds > 0
-    engine.stop()
+    with held_step(qwen, rows=3) as (engine, step):
+        done: list[object] = []
+        for _ in range(6):
+            engine.submit(_chunk(2.0), Priority.FILE, done.append)
+        assert step.entered.wait(30)
+        seen: list[int] = []
+        live = engine.between(lambda: seen.append(len(done)))
+        step.leave.set()
+        live.result(30)
+        assert seen[0] < 6
+        until(lambda: len(done) == 6)
+        assert engine.load().live_seconds > 0
 
 
 def test_live_steps_run_without_files_and_report_errors(engine: Engine) -> None:
@@ -374,24 +392,14 @@ def test_long_recordings_are_not_starved_by_short_ones() -> None:
 
 def test_busy_seconds_grow_during_a_batch(qwen: AsrPipeline) -> None:
     """A counter that is updated only between batches would stand still during one."""
-    watched = Watched(qwen.recognizer)
-    engine = Engine(watched, rows=1)
-    entered, leave = threading.Event(), threading.Event()
-
-    def hold(pieces: list[ChunkRequest]) -> None:
-        entered.set()
-        assert leave.wait(30)
-
-    watched.fault = hold
-    engine.start()
-    done: list[object] = []
-    engine.submit(_chunk(), Priority.FILE, done.append)
-    assert entered.wait(30)
-    before = engine.load().busy_seconds
-    until(lambda: engine.load().busy_seconds > before)
-    leave.set()
-    until(lambda: done)
-    engine.stop()
+    with held_step(qwen, rows=1) as (engine, step):
+        done: list[object] = []
+        engine.submit(_chunk(), Priority.FILE, done.append)
+        assert step.entered.wait(30)
+        before = engine.load().busy_seconds
+        until(lambda: engine.load().busy_seconds > before)
+        step.leave.set()
+        until(lambda: done)
     after = engine.load().busy_seconds
     assert engine.load().busy_seconds == after > before
 

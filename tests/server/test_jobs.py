@@ -237,8 +237,12 @@ def test_jobs_are_listed_newest_first(store: JobStore) -> None:
         pages.append([job.id for job in page])
         last = page[-1]
     assert [len(page) for page in pages] == [2, 2, 1]
-    assert {name for page in pages for name in page} == set(names)
-    assert [name for page in pages for name in page] == [j.id for j in store.listed("me", 9)]
+    newest_first = [name for page in pages for name in page]
+    assert set(newest_first) == set(names)
+    assert newest_first == [job.id for job in store.listed("me", 9)]
+    created = [job.created for job in store.listed("me", 9)]
+    assert created == sorted(created, reverse=True)
+    assert len(set(created)) > 1
 
 
 def test_a_graceful_shutdown_is_not_counted_as_an_attempt(store: JobStore) -> None:
