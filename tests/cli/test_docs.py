@@ -109,6 +109,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies of the working directory after each line that others come after."""
+    return tmp_path_factory.mktemp("made")
+
+
 @pytest.fixture
 def folder(
     files: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: object
@@ -221,10 +227,17 @@ def _arguments(line: Line, case: Case, address: str) -> Iterator[str]:
     yield from shlex.split(f"{MORE.get(_command(line)[0], '')} {case.more}")
 
 
-def _run(line: Line, auris: Auris, address: str, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+def _run(
+    line: Line, auris: Auris, address: str, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> Outcome:
     case = CASES.get(str(line), Case())
     if case.after:
-        _run(LINES[case.after], auris, address, monkeypatch)
+        kept = made / str([*LINES].index(case.after))
+        if kept.exists():
+            shutil.copytree(kept, Path.cwd(), symlinks=True, dirs_exist_ok=True)
+        else:
+            _run(LINES[case.after], auris, address, made, monkeypatch)
+            shutil.copytree(Path.cwd(), kept, symlinks=True)
     for name, value in line.environment.items():
         monkeypatch.setenv(name, WORDS.get(value, value))
     arguments = []
@@ -248,7 +261,12 @@ def _run(line: Line, auris: Auris, address: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.no_cover
 @pytest.mark.parametrize("text", RUN, ids=str)
 def test_a_command_line_runs(
-    text: str, auris: Auris, folder: Path, address: str, monkeypatch: pytest.MonkeyPatch
+    text: str,
+    auris: Auris,
+    folder: Path,
+    address: str,
+    made: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for package, lines in EXTRAS.items():
         if re.search(lines, text):
@@ -256,7 +274,7 @@ def test_a_command_line_runs(
     if text.startswith("auris scale"):
         # Ray logs to the standard error of the line that starts it, which is closed in the next.
         monkeypatch.setattr(logging, "raiseExceptions", False)
-    _run(LINES[text], auris, address, monkeypatch)
+    _run(LINES[text], auris, address, made, monkeypatch)
 
 
 def _without_work(command: Any) -> Any:
