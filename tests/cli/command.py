@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -41,6 +42,30 @@ class Auris:
         out, err = self.capsys.readouterr()
         assert code is None or isinstance(code, int)
         assert "Traceback" not in err or "--debug" in arguments, err
+        return Outcome(code or 0, out, err)
+
+
+class Script:
+    """Runs Python scripts in this process, as `python PATH ARGUMENTS` does."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys = capsys
+        self.monkeypatch = monkeypatch
+
+    def __call__(self, path: Path, *arguments: object) -> Outcome:
+        self.capsys.readouterr()
+        code: object = 0
+        with self.monkeypatch.context() as patched:
+            patched.setattr(sys, "argv", [str(path), *map(str, arguments)])
+            patched.setattr(sys, "path", [str(path.parent), *sys.path])
+            try:
+                runpy.run_path(str(path), run_name="__main__")
+            except SystemExit as end:
+                code = end.code
+        out, err = self.capsys.readouterr()
+        if isinstance(code, str):
+            return Outcome(1, out, f"{err}{code}\n")
+        assert code is None or isinstance(code, int), code
         return Outcome(code or 0, out, err)
 
 

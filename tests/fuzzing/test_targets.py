@@ -16,6 +16,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("pyarrow")
 
 from auris.errors import UsageError
+from tests.cli.command import Script
 from tests.fuzzing.audio_target import Audio
 from tests.fuzzing.findings import Findings
 from tests.fuzzing.mutation import mutated
@@ -23,6 +24,7 @@ from tests.fuzzing.target import Target, refusable
 from tests.fuzzing.targets import TARGETS
 
 INPUTS = {"audio": 200, "websocket": 200, "requests": 60}
+SCRIPT = Path(__file__).parents[2] / "scripts" / "fuzz"
 FOUND = Path(__file__).parent / "found"
 """Inputs that once were findings, by target."""
 
@@ -78,18 +80,22 @@ def test_mutations_depend_on_the_seed_alone() -> None:
     assert len(set(first)) > 30
 
 
+def test_the_script_lists_targets_and_replays_inputs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = Script(capsys, monkeypatch)
+    assert script(SCRIPT).out.split() == list(TARGETS)
+    sample = tmp_path / "sample"
+    sample.write_bytes(b"text/plain\n")
+    replayed = script(SCRIPT, "forms", "--replay", sample)
+    assert (replayed.code, replayed.out) == (0, f"{sample}: nothing was raised\n")
+
+
 def test_the_script_finds_nothing_in_a_second(tmp_path: Path) -> None:
-    script = [sys.executable, str(Path(__file__).parents[2] / "scripts" / "fuzz")]
-    listed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    assert listed.split() == list(TARGETS)
     options = ["forms", "--blind", "--seconds", "2", "--out", str(tmp_path)]
-    done = subprocess.run([*script, *options], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *options], capture_output=True, text=True, check=False
+    )
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, summary["findings"], summary["guided"]) == (0, [], False), done.stderr
     assert summary["inputs"] > 0
-    sample = tmp_path / "sample"
-    sample.write_bytes(b"text/plain\n")
-    replayed = subprocess.run(
-        [*script, "forms", "--replay", str(sample)], capture_output=True, text=True, check=True
-    )
-    assert "nothing was raised" in replayed.stdout

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.cli.command import Script
 from tests.tiny_models import ctc_config, write_tiny
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "average_models.py"
 
 
-def _run(*arguments: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def script(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Script:
+    return Script(capsys, monkeypatch)
 
 
-def test_the_mean_of_two_models_lies_between_them(tmp_path: Path) -> None:
+def test_the_mean_of_two_models_lies_between_them(script: Script, tmp_path: Path) -> None:
     before = write_tiny(tmp_path / "before", seed=1)
     after = write_tiny(tmp_path / "after", seed=2)
-    done = _run(before, after, tmp_path / "mean")
-    assert done.returncode == 0, done.stderr
+    done = script(SCRIPT, before, after, tmp_path / "mean")
+    assert done.code == 0, done.err
     one, other, mean = (
         load_file(tmp_path / name / "model.safetensors") for name in ("before", "after", "mean")
     )
@@ -35,10 +35,9 @@ def test_the_mean_of_two_models_lies_between_them(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "mean").iterdir()} == files
 
 
-def test_models_of_other_shapes_are_refused(tmp_path: Path) -> None:
+def test_models_of_other_shapes_are_refused(script: Script, tmp_path: Path) -> None:
     one = write_tiny(tmp_path / "one")
     other = write_tiny(tmp_path / "other", config=ctc_config())
-    done = _run(one, other, tmp_path / "mean")
-    assert done.returncode != 0
-    assert "different tensors" in done.stderr
+    with pytest.raises(ValueError, match="different tensors"):
+        script(SCRIPT, one, other, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
