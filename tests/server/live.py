@@ -14,9 +14,11 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 
 from auris.audio.io import load
+from auris.server import engine, pools
 from auris.server.app import create_app
 from auris.server.run import CONNECTIONS
 from auris.server.settings import Settings
@@ -59,7 +61,17 @@ class _Program(uvicorn.Server):
 
 @contextmanager
 def running(settings: Settings, **options: Any) -> Iterator[Live]:
-    """A server with these settings, and options of uvicorn."""
+    """A server with these settings, and options of uvicorn. Its threads have the priority of the
+    test: lower ones would wait for the tests of other processes."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (engine, pools):
+            patched.setattr(module, "lower_this_thread", lambda niceness: None)
+        with _running(settings, **options) as live:
+            yield live
+
+
+@contextmanager
+def _running(settings: Settings, **options: Any) -> Iterator[Live]:
     server = Server.load(settings)
     given = {"timeout_graceful_shutdown": 20, **CONNECTIONS, **options}
     config = uvicorn.Config(create_app(server), port=0, log_config=None, access_log=False, **given)
@@ -79,11 +91,12 @@ def running(settings: Settings, **options: Any) -> Iterator[Live]:
 
 
 def until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until a condition holds."""
-    end = time.monotonic() + seconds
+    """Wait until a condition holds; the longer it takes, the less often it is looked at."""
+    pause, end = 0.02, time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "what was waited for did not come"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.1 * pause, 0.1)
 
 
 def speech(repeats: int, pause: float = 0.6, channels: int = 1) -> bytes:

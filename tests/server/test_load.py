@@ -56,7 +56,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 
 def _settings(tmp_path: Path) -> Settings:
-    return Settings(models=("tiny",), device="cpu", state_dir=str(tmp_path))
+    return Settings(models=("tiny",), device="cpu", lm="none", state_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("lane", [0, 3])
