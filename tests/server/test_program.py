@@ -139,10 +139,10 @@ def test_sigterm_closes_realtime_sessions_with_an_event(tmp_path: Path) -> None:
 def test_no_job_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
     """Kill the server while jobs are queued and running; the next server finishes all of them."""
     with serving(tmp_path, "--chunk-seconds", "5") as running:
-        expected = running.transcribe(speech(15)).json()["text"]
+        expected = running.transcribe(speech(6)).json()["text"]
         jobs = [
             running.client.post(
-                "/v1/jobs", files={"file": ("a.wav", speech(15))}, data={"model": "tiny"}
+                "/v1/jobs", files={"file": ("a.wav", speech(6))}, data={"model": "tiny"}
             ).json()["id"]
             for _ in range(6)
         ]
