@@ -30,8 +30,9 @@ $(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard native/*) 
 	$(PIP) -e .
 	@touch $@
 
+# Most modules of these packages are never imported; Python compiles those that are.
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e '.[dev]'
+	$(PIP) --no-compile -e '.[dev]'
 	@touch $@
 
 agents: $(VENV)/installed-dev $(AGENTS)/installed
