@@ -69,6 +69,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Both(directory, hf)
 
 
+@pytest.mark.no_cover
 @torch.inference_mode()
 @pytest.mark.parametrize("seconds", SECONDS)
 @pytest.mark.parametrize("said", TEXTS.values(), ids=TEXTS.keys())
