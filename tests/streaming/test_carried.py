@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from auris.streaming.decoder import StreamState
 from auris.streaming.encoder import IncrementalEncoder
 from auris.streaming.live_text import LiveChange, LiveText
 from auris.streaming.settle import SettleRule
-from auris.types import SAMPLE_RATE, Chunk, Segment
+from auris.types import SAMPLE_RATE, Chunk, FinishReason, Segment
 
 FRAMES = 40
 """Frames of the CTC head, of about 80 ms."""
@@ -32,7 +34,9 @@ class Stream:
         self._state = StreamState(IncrementalEncoder(config))
         self.text = LiveText(self._tokenizer, self._state, SettleRule(0.5, 0.5))
 
-    def partial(self, text: str, seconds: float, start: float = 0.0) -> LiveChange:
+    def partial(
+        self, text: str, seconds: float, start: float = 0.0, reason: FinishReason = "stop"
+    ) -> LiveChange:
         """A step whose words end one after the other, one in `EVERY` frames."""
         tokens: list[int] = []
         scores = torch.zeros(FRAMES, self._units + 1)
@@ -45,8 +49,17 @@ class Stream:
         self._state.logits = scores
         chunk = Chunk(round(start * SAMPLE_RATE), np.zeros(16, np.float32))
         request = ChunkRequest(0, chunk, DecodeOptions())
-        result = DecodeResult(request, tuple(tokens), (-0.1,) * len(tokens), "stop")
+        result = DecodeResult(request, tuple(tokens), (-0.1,) * len(tokens), reason)
         return self.text.add_partial(result, self._segment(text, start, seconds), seconds)
+
+    def searched(self, text: str, seconds: float) -> LiveChange:
+        """A search of the chunk so far, whose words are certain."""
+        certain = tuple((word, 1.0) for word in text.split())
+        tokens = tuple(self._tokenizer.encode(text))
+        segment = replace(
+            self._segment(text, 0.0, seconds), tokens=tokens, word_confidences=certain
+        )
+        return self.text.add_searched(segment, seconds, self._state.logits)
 
     def final(self, text: str, start: float, end: float) -> LiveChange:
         """The end of a chunk."""
@@ -127,3 +140,16 @@ def test_without_a_word_in_front_of_the_cut_only_the_next_chunk_is_shown(
     assert stream.text.show_ahead("two")[0] == "two"
     stream.final("", 0.0, 0.5)
     assert stream.text.show_ahead("two")[0] == "two"
+
+
+def test_words_of_a_search_settle_behind_a_later_text_that_loops(
+    pipelines: dict[str, AsrPipeline],
+) -> None:
+    """Steps go on during a search, and the text of a later one may be shorter."""
+    stream = Stream(pipelines["ctc"])
+    stream.partial("one two three four", 8.0)
+    stream.partial("one", 8.5, reason="loop")
+    found = stream.searched("one two three four", 8.0)
+    assert (found.settled, found.delta) == ("one two three four",) * 2
+    assert found.partial == ""
+    assert stream.final("one two three four five", 0.0, 9.0).delta == " five"

@@ -84,8 +84,7 @@ class LiveText:
             seconds: the newest sound, in seconds of the stream.
         """
         before, text = self._words, segment.text
-        names = [normalized(span.text) for span in split_words(text)]
-        first = compare_words(before.settled, names).covered
+        first = self._covered(text)
         self._words, self._text, self.waits = replace(before, covered=first), text, False
         self._ends = []
         # A loop is decoded again when the chunk is over, and clean-up may rewrite any word.
@@ -116,8 +115,7 @@ class LiveText:
         """Show text of the next chunk behind a chunk that is over and has no final text; returns
         both texts joined, too."""
         text = join_texts([self._text, text])
-        names = [normalized(span.text) for span in split_words(text)]
-        return text, self._change("", text, compare_words(self._words.settled, names).covered)
+        return text, self._change("", text, self._covered(text))
 
     def add_searched(self, segment: Segment, seconds: float, scores: Tensor | None) -> LiveChange:
         """Add a search of the chunk, which settles words but is not shown.
@@ -132,7 +130,8 @@ class LiveText:
         words = self._searched_words(segment, scores) if segment.finish_reason == "stop" else []
         self._words, first, last = settle_searched(self._words, words, seconds, self._rule)
         delta = self._settled_delta(segment.text, first, last)
-        return self._change(delta, self._text, self._words.covered)
+        # Of the text that is shown, which may be that of a later step.
+        return self._change(delta, self._text, self._covered(self._text))
 
     def add_final(self, segment: Segment) -> LiveChange:
         """Add the final text of a chunk; what it has behind the settled words settles now.
@@ -199,6 +198,11 @@ class LiveText:
         borders = [0, *(span.end for span in split_words(text))]
         words = zip(borders[first:last], borders[first + 1 : last + 1], strict=True)
         return "".join([self._add(self._behind(text[:end], begin)) for begin, end in words])
+
+    def _covered(self, text: str) -> int:
+        """How many of the first words of a text the settled words stand for."""
+        names = [normalized(span.text) for span in split_words(text)]
+        return compare_words(self._words.settled, names).covered
 
     def _change(self, delta: str, text: str, covered: int) -> LiveChange:
         """The change by a step; partial is its text behind the first `covered` words."""
