@@ -360,6 +360,8 @@ WRONG: list[tuple[dict[str, Any], type[AurisError], str]] = [
     ({"start": "1"}, UsageError, "start has to be"),
     ({"duration": 0.0}, UsageError, "duration has to be"),
     ({"duration": float("inf")}, UsageError, "duration has to be"),
+    ({"context": "a\ud800"}, UsageError, "character 2 of it is half of a surrogate pair"),
+    ({"hotwords": ["a", "b\udcff"]}, UsageError, "character 2 of it is half of a surrogate pair"),
     ({"max_new_tokens": 0}, UsageError, "max_new_tokens"),
     ({"temperature": -0.1}, UsageError, "temperature"),
     ({"temperature": float("nan")}, UsageError, "temperature"),

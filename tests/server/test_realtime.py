@@ -282,6 +282,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"transcription": {"delay": "never"}}, "audio.input.transcription.delay"),
     ({"transcription": {"prompt": 7}}, "audio.input.transcription.prompt"),
     ({"transcription": {"prompt": "x" * 5000}}, "audio.input.transcription.prompt"),
+    ({"transcription": {"keywords": ["a\ud800"]}}, "audio.input.transcription"),
     ({"transcription": {"speed": 2}}, "audio.input.transcription.speed"),
     ({"turn_detection": {"type": "semantic_vad"}}, "audio.input.turn_detection.type"),
     ({"turn_detection": {"threshold": 1.5}}, "audio.input.turn_detection.threshold"),

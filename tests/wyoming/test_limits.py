@@ -35,7 +35,8 @@ from tests.server.live import EXAMPLE, EXAMPLE_TEXT, until
 from tests.wyoming.live import Running, running
 from tests.wyoming.talk import Client, pcm, talk
 
-START = AudioStart(16_000, 2, 1)
+FORM = {"rate": 16_000, "width": 2, "channels": 1}
+START = AudioStart(**FORM)
 AUDIO = bytes(32_000)
 
 
@@ -65,6 +66,8 @@ def chunk(audio: bytes, rate: int = 16_000) -> AudioChunk:
         ([AudioStart(16_000, 5, 1)], "unsupported_audio", "width"),
         ([AudioStart(16_000, 2, 0)], "unsupported_audio", "channels"),
         ([Event("audio-start")], "unsupported_audio", "width"),
+        ([Event("audio-start", {**FORM, "width": True})], "unsupported_audio", "width"),
+        ([Event("audio-start", {**FORM, "channels": True})], "unsupported_audio", "channels"),
         ([START, chunk(AUDIO, 8000)], "unsupported_audio", "changes"),
         ([START, chunk(b"abc")], "unsupported_audio", "middle of a sample"),
     ],
@@ -96,6 +99,9 @@ def test_wrong_events_have_errors(
         b'{"type": "ping", "data_length": "x"}\n',
         b"[" * 60_000 + b"\n",
         b"x" * 200_000,
+        b'{"type": "ping", "data": {"text": "\\ud800"}}\n',
+        b'{"type": "ping", "data": {"text": 7}}\n',
+        b'{"type": "transcribe", "data": {"transcript_names": ["\\ud800"]}}\n',
         b'{"type": "audio-chunk", "payload_length": %d}\n' % (MOST_PART_BYTES + 1),
         b'{"type": "audio-chunk", "payload_length": 1.5}\n',
     ],

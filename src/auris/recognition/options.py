@@ -25,6 +25,7 @@ from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
 from auris.text.cleanup import check_steps
 from auris.text.languages import language_name, language_names
+from auris.text.tokenizer import check_unicode
 
 _LOG = logging.getLogger(__name__)
 
@@ -341,6 +342,7 @@ def _check_texts(language: str | None, context: str) -> None:
             f"it has {len(context)}",
             "keep the names and words that matter most",
         )
+    check_unicode(context)
 
 
 def _check_string(option: str, value: object) -> None:
@@ -397,6 +399,8 @@ def _hotwords(given: Sequence[str]) -> tuple[str, ...]:
             f"there are {len(phrases)}, and the longest has {longest} letters",
             "leave out those that are rarely said",
         )
+    for phrase in phrases:
+        check_unicode(phrase)
     return phrases
 
 

@@ -39,6 +39,18 @@ def _byte_of_letter() -> dict[str, int]:
 _BYTES = _byte_of_letter()
 
 
+def check_unicode(text: str) -> None:
+    """Refuse half a surrogate pair, which no tokenizer can read; UsageError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "Text has to be valid Unicode",
+            f"character {error.start + 1} of it is half of a surrogate pair",
+            "write it as UTF-8",
+        ) from None
+
+
 def _bytes(token: str) -> bytes:
     """Bytes of a byte-level token; a token with letters outside the table is plain text."""
     known = all(letter in _BYTES for letter in token)
@@ -163,15 +175,8 @@ class Tokenizer:
         return self.added[token].id
 
     def normalized(self, text: str) -> str:
-        """Normalized text (NFC for Qwen). Half a surrogate pair is refused."""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError(
-                "Text has to be valid Unicode",
-                f"character {error.start + 1} of it is half of a surrogate pair",
-                "write it as UTF-8",
-            ) from None
+        """Normalized text (NFC for Qwen); errors as of `check_unicode`."""
+        check_unicode(text)
         normalizer = self.core.normalizer
         return text if normalizer is None else str(normalizer.normalize_str(text))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from wyoming.error import Error
 from wyoming.event import Event, async_write_event
-from wyoming.ping import Ping, Pong
+from wyoming.ping import Pong
 
 from auris.errors import AurisError
 from auris.wyoming.events import (
@@ -105,7 +105,7 @@ class Connection:
         await self._send([self._service.describe().event()])
 
     async def _pong(self, event: Event) -> None:
-        await self._send([Pong(Ping.from_event(event).text).event()])
+        await self._send([Pong(text_field(event, "text")).event()])
 
     async def _transcribe(self, event: Event) -> None:
         if self._open is not None:

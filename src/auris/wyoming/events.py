@@ -10,6 +10,7 @@ from wyoming.event import Event, async_read_event
 
 from auris.audio.resample import check_rate
 from auris.errors import AurisError
+from auris.text.tokenizer import check_unicode
 
 MOST_HEADER_BYTES = 64 << 10
 """Longest header line of an event."""
@@ -77,7 +78,10 @@ async def read_event(reader: EventReader) -> Event | None:
 
 def text_field(event: Event, name: str) -> str | None:
     """A field that is a text, or left out."""
-    return _field(event, name, str)
+    text = _field(event, name, str)
+    if text is not None:
+        _check_text(name, text)
+    return text
 
 
 def texts_field(event: Event, name: str) -> list[str]:
@@ -85,7 +89,16 @@ def texts_field(event: Event, name: str) -> list[str]:
     texts = _field(event, name, list) or []
     if not all(isinstance(text, str) for text in texts):
         raise invalid_event(f"{name} is no list of texts")
+    for text in texts:
+        _check_text(name, text)
     return texts
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        check_unicode(text)
+    except AurisError as error:
+        raise invalid_event(f"{name} is {text!r:.60}, and {error.actual}") from None
 
 
 def _field(event: Event, name: str, kind: type[T]) -> T | None:
@@ -98,9 +111,10 @@ def _field(event: Event, name: str, kind: type[T]) -> T | None:
 def audio_format(event: Event) -> AudioFormat:
     """The format of the audio of an event, checked."""
     rate, width, channels = (event.data.get(name) for name in ("rate", "width", "channels"))
-    if width not in WIDTHS:
+    if isinstance(width, bool) or width not in WIDTHS:
         raise _unsupported_audio(f"width has to be 1 to 4 bytes, but it is {width!r:.60}")
-    if not isinstance(channels, int) or not 1 <= channels <= MOST_CHANNELS:
+    counted = isinstance(channels, int) and not isinstance(channels, bool)
+    if not counted or not 1 <= channels <= MOST_CHANNELS:
         rule = f"there have to be 1 to {MOST_CHANNELS} channels"
         raise _unsupported_audio(f"{rule}, but channels is {channels!r:.60}")
     try:

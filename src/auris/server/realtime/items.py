@@ -86,10 +86,11 @@ class Item:
         except Exception as error:  # The client gets an event, whatever failed.
             if not isinstance(error, AurisError):
                 _LOG.exception("an item failed")
+            # All audio counts as done at once: a session with too much of it reads nothing more.
+            self._drop()
             while not self._ended:
                 await self._changed.wait()
-                self._take()
-                self._count(self.samples)
+                self._drop()
             last = self._event("failed", error=as_api_error(error).body()["error"])
         else:
             last = self._completed()
@@ -104,6 +105,11 @@ class Item:
         self._changed.clear()
         waiting, self._waiting = self._waiting, []
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
+
+    def _drop(self) -> None:
+        """Count all audio so far as done, without recognizing it."""
+        self._take()
+        self._count(self.samples)
 
     def _count(self, samples: int) -> None:
         """Count the audio that is recognized, in samples of the item."""
