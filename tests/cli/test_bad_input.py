@@ -150,7 +150,18 @@ def test_a_closed_standard_output(
     auris: Auris, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout", None)
-    failed(auris("transcribe", recordings / "a.wav"), 1, "Standard output", "--output-dir")
+    file = recordings / "a.wav"
+    failed(auris("transcribe", file), 1, "Standard output", "--output-dir")
+    for command in (("align", file, "words"), ("listen", "-")):
+        failed(auris(*command), 1, "Standard output is closed", "send it to a file")
+
+
+@pytest.mark.parametrize("options", [(), ("--rate", 16_000)])
+def test_a_closed_standard_input(
+    auris: Auris, monkeypatch: pytest.MonkeyPatch, options: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    failed(auris("listen", "-", *options), 1, "Standard input is closed", "pipe audio into it")
 
 
 def test_a_line_break_in_a_file_name_is_escaped(

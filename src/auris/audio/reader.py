@@ -172,7 +172,7 @@ def open_file(source: object, name: str, stack: ExitStack, urls: WebLimits | Non
     if not isinstance(source, (str, os.PathLike)):
         return source  # type: ignore[return-value]
     if os.fspath(source) == "-":
-        return _standard_input()
+        return standard_input()
     try:
         if not _opens_at_once(source):
             unreadable(
@@ -206,7 +206,8 @@ def _opens_at_once(path: str | os.PathLike[str]) -> bool:
     return stat.S_ISFIFO(mode) and os.fspath(path).startswith(OPEN_PIPES)
 
 
-def _standard_input() -> IO[bytes]:
+def standard_input() -> IO[bytes]:
+    """Standard input; UnreadableAudio if it is closed."""
     if sys.stdin is None:
         unreadable("Standard input is closed", "", "pipe audio into it")
     # Something else may stand in for it, and then it is the file object itself.

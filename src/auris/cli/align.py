@@ -12,6 +12,7 @@ import typer
 
 from auris.cli.declare import option
 from auris.cli.options import Language, ModelOptions, OutputFormat
+from auris.cli.output import check_open_output
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def align(
     "repaired" if a time was inferred from its neighbours. A time that is not known is "-". With
     -f json it is one JSON object.
     """
+    check_open_output()
     spoken = _text(text, text_file)
     from auris.output.formats import WORD_WRITERS
 

@@ -22,6 +22,7 @@ from auris.cli.options import (
     OutputFormat,
     VadModel,
 )
+from auris.cli.output import check_open_output
 from auris.cli.speakers import VoiceOptions
 from auris.cli.values import listed, read_hotwords
 from auris.errors import AudioError, EmptyAudio, UnreadableAudio, UsageError
@@ -110,6 +111,7 @@ def listen(
     still change. With -f json every update is a line of JSON. With --diarize, lines begin with the
     speaker. Who that is may be known better at the end: the text is then written again.
     """
+    check_open_output()
     _check_source(source, device_in)
     voices.check_voices()
     if speakers is not None and not voices.diarize:
@@ -219,7 +221,9 @@ def _raw() -> Iterator[NDArray[Any]]:
     """Raw 16-bit samples from standard input as they come."""
     import numpy as np
 
-    stdin: Any = getattr(sys.stdin, "buffer", sys.stdin)
+    from auris.audio.reader import standard_input
+
+    stdin: Any = standard_input()
     half = b""
     began = False
     while data := stdin.read1(READ_BYTES):

@@ -200,11 +200,16 @@ def cue_style(formats: Iterable[str], cues: CueOptions) -> CueStyle:
     return CueStyle(**sizes)
 
 
+def check_open_output(remedy: str = "leave it open, or send it to a file") -> None:
+    """Refuse a standard output that is closed."""
+    if sys.stdout is None:
+        raise OutputError("Standard output is closed", "", remedy)
+
+
 def _check_standard_output(sources: Sequence[str], formats: Sequence[str]) -> None:
     from auris.output.formats import SINGLE_FILES
 
-    if sys.stdout is None:
-        raise OutputError("Standard output is closed", "", "name an --output-dir")
+    check_open_output("name an --output-dir")
     if len(formats) > 1:
         raise UsageError(
             "Standard output can have one format",
