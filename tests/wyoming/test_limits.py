@@ -117,6 +117,33 @@ def test_other_protocols_and_broken_events_have_errors(served: Running, data: by
     assert talk(served.uri, ask) == expected
 
 
+def test_a_client_that_goes_on_sending_reads_the_error(served: Running) -> None:
+    async def ask(client: Client) -> str | None:
+        await client.send(AudioStart(16_000, 9, 1))
+        for _ in range(30):
+            await client.send(chunk(AUDIO))
+            await asyncio.sleep(0.005)
+        return (await client.error()).code
+
+    assert talk(served.uri, ask) == "unsupported_audio"
+
+
+def test_a_client_that_never_ends_sending_is_disconnected(
+    tiny: AsrPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auris.wyoming.connection.CLOSE_SECONDS", 0.1)
+
+    async def ask(client: Client) -> None:
+        await client.send(AudioStop())
+        while True:
+            await client.send(chunk(AUDIO))
+
+    with running(tiny) as server:
+        with pytest.raises(ConnectionError):
+            talk(server.uri, ask)
+        until(lambda: not server.server._connections)
+
+
 def test_an_event_that_breaks_off_ends_the_connection(served: Running) -> None:
     async def ask(client: Client) -> list[Event]:
         assert client.client._writer is not None

@@ -27,6 +27,12 @@ from auris.wyoming.events import (
 from auris.wyoming.service import Service
 from auris.wyoming.transcription import Transcription, WyomingRequest
 
+CLOSE_SECONDS = 2.0
+"""How long a client may go on sending after an error. If the connection were closed before, the
+client would fail to send, and would not read the error."""
+
+READ_BYTES = 1 << 16
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -57,6 +63,7 @@ class Connection:
                 if handler := self._handlers.get(event.type):
                     await handler(event)
         except Exception as error:  # Of any kind: the client learns that there is no text.
+            await self._close()  # Others can use its stream meanwhile.
             await self._end_with(error)
         finally:
             stopping.cancel()
@@ -95,6 +102,12 @@ class Connection:
         _LOG.info("a client gets the error %s: %s", error.code, error.text)
         with suppress(ConnectionError, asyncio.TimeoutError):
             await self._send([Error(error.text, error.code).event()])
+            self._writer.write_eof()
+            await asyncio.wait_for(self._read_to_end(), CLOSE_SECONDS)
+
+    async def _read_to_end(self) -> None:
+        while await self._reader.read(READ_BYTES):
+            pass
 
     async def _send(self, events: Iterable[Event]) -> None:
         for event in events:
