@@ -21,7 +21,7 @@ import typer
 from auris.audio.features import mel_frames
 from auris.cli.benchmark import SpeedOptions
 from auris.cli.table import Table, write_json
-from auris.config import SECOND_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
+from auris.config import CONV_BLOCK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
 from auris.evaluation.speed import MeasuredModel, MemoryRead, speed_ratios, stages_of
 from auris.models.stems import CHANNELS_1D
@@ -148,12 +148,12 @@ class Machine:
 
 def _stem_flops(config: AutConfig, frames: int) -> float:
     """Of the convolutions over all frames, as if they were not cut into conv blocks."""
-    blocks = frames / SECOND_FRAMES
+    blocks = frames / CONV_BLOCK_FRAMES
     if config.stem == "conv1d":
         widths = (config.mel_bins, *CHANNELS_1D, config.d_model)
         pairs = zip(pairwise(widths), (50, 25, 13), strict=True)
         return blocks * sum(2.0 * 5 * before * after * n for (before, after), n in pairs)
-    height, width, channels, flops = config.mel_bins, SECOND_FRAMES, 1, 0.0
+    height, width, channels, flops = config.mel_bins, CONV_BLOCK_FRAMES, 1, 0.0
     for _ in range(3):
         height, width = (height + 1) // 2, (width + 1) // 2
         flops += 2.0 * 9 * channels * config.conv_channels * height * width

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auris.config import (
-    SECOND_TOKENS,
+    CONV_BLOCK_TOKENS,
     AutConfig,
     AutCtcConfig,
     DecoderConfig,
@@ -39,7 +39,7 @@ def test_every_token_has_its_frames() -> None:
 
 
 def test_tokens_of_full_seconds() -> None:
-    assert SECOND_TOKENS == 13
+    assert CONV_BLOCK_TOKENS == 13
     assert [audio_tokens(100 * n) for n in (0, 1, 8, 30)] == [0, 13, 104, 390]
     assert audio_tokens(50) == 7
 

@@ -11,8 +11,8 @@ from typing import Literal
 
 from auris.errors import ConfigError
 
-SECOND_FRAMES = 100
-"""Mel frames (10 ms each) of one second, which the stem convolves on its own: a conv block."""
+CONV_BLOCK_FRAMES = 100
+"""Mel frames (10 ms each) of a conv block: one second."""
 
 LARGEST_SIZE = 1 << 20
 """Largest size in a configuration. It is far larger than any model needs, and small enough that a
@@ -45,11 +45,11 @@ def audio_tokens(frames: int) -> int:
     Each conv block of 100 frames is convolved separately and gives 13 tokens, 100 / 8 rounded up.
     The last conv block of r frames gives ceil(ceil(ceil(r / 2) / 2) / 2).
     """
-    full, rest = divmod(frames, SECOND_FRAMES)
-    return full * SECOND_TOKENS + _halved(_halved(_halved(rest)))
+    full, rest = divmod(frames, CONV_BLOCK_FRAMES)
+    return full * CONV_BLOCK_TOKENS + _halved(_halved(_halved(rest)))
 
 
-SECOND_TOKENS = _halved(_halved(_halved(SECOND_FRAMES)))
+CONV_BLOCK_TOKENS = _halved(_halved(_halved(CONV_BLOCK_FRAMES)))
 """Tokens of a whole conv block: 13."""
 
 FRAME_SECONDS = 0.01
@@ -68,8 +68,8 @@ def token_centre(index: int) -> float:
     Kernels are centred, so token j of a conv block is centred on its mel frame 8 j. The last token
     of a conv block and the first of the next are 40 ms apart, all others 80 ms.
     """
-    second, position = divmod(index, SECOND_TOKENS)
-    return FRAME_SECONDS * (second * SECOND_FRAMES + position * TOKEN_FRAMES)
+    block, position = divmod(index, CONV_BLOCK_TOKENS)
+    return FRAME_SECONDS * (block * CONV_BLOCK_FRAMES + position * TOKEN_FRAMES)
 
 
 def token_border(index: int) -> float:
@@ -143,7 +143,8 @@ class AutConfig:
             f"d_model is {self.d_model} with {self.heads} heads",
         )
         _require(
-            self.window_frames in range(SECOND_FRAMES, MAX_WINDOW_FRAMES + 1, SECOND_FRAMES),
+            self.window_frames
+            in range(CONV_BLOCK_FRAMES, MAX_WINDOW_FRAMES + 1, CONV_BLOCK_FRAMES),
             "the attention window (n_window_infer) has to be a multiple of 100 frames from 100 "
             "to 800, since windows are made of conv blocks of one second",
             f"it is {self.window_frames}",
@@ -169,7 +170,7 @@ class AutConfig:
     @property
     def window_tokens(self) -> int:
         """Attention window in tokens: 104 for eight seconds."""
-        return self.window_frames // SECOND_FRAMES * SECOND_TOKENS
+        return self.window_frames // CONV_BLOCK_FRAMES * CONV_BLOCK_TOKENS
 
     @property
     def conv_height(self) -> int:

@@ -45,7 +45,7 @@ MADE = InferenceDefaults(
     st.none() | st.lists(st.text(), min_size=1).map(tuple),
     st.none() | st.booleans(),
     st.none() | st.floats(0.2, 2),
-    st.none() | st.booleans(),
+    st.booleans(),
 )
 def test_they_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
@@ -54,7 +54,7 @@ def test_they_round_trip(
     languages: tuple[str, ...] | None,
     contexts: bool | None,
     pause: float | None,
-    lower_case: bool | None,
+    lower_case: bool,
 ) -> None:
     made = InferenceDefaults(seconds, vad, languages, contexts, pause, lower_case)
     directory = tmp_path_factory.mktemp("traits")
@@ -129,10 +129,8 @@ def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
     assert caplog.messages == [CONTEXT_IGNORED] * 2
 
 
-@pytest.mark.parametrize("lower_case", [None, False, True])
-def test_hotwords_of_a_model_that_writes_lower_case_are_in_lower_case(
-    lower_case: bool | None,
-) -> None:
+@pytest.mark.parametrize("lower_case", [False, True])
+def test_hotwords_of_a_model_that_writes_lower_case_are_in_lower_case(lower_case: bool) -> None:
     given = decode_options(None, "", {"hotwords": ["Ada", "NASA", "ada"]})
     options = supported_options(given, InferenceDefaults(lower_case=lower_case))
     assert options.hotwords == (("ada", "nasa") if lower_case else ("Ada", "NASA", "ada"))

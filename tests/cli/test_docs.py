@@ -237,7 +237,8 @@ def _run(
             shutil.copytree(kept, Path.cwd(), symlinks=True, dirs_exist_ok=True)
         else:
             _run(LINES[case.after], auris, address, made, monkeypatch)
-            shutil.copytree(Path.cwd(), kept, symlinks=True)
+            whole = shutil.copytree(Path.cwd(), f"{kept}.new", symlinks=True)
+            Path(whole).rename(kept)
     for name, value in line.environment.items():
         monkeypatch.setenv(name, WORDS.get(value, value))
     arguments = []

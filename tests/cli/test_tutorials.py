@@ -68,7 +68,7 @@ def _script(page: Path, folder: Path) -> str:
     for port, free in zip(PORTS, _free_ports(len(PORTS)), strict=True):
         text = re.sub(rf"\b{port}\b", free, text)
     for shown, smaller in SMALLER.get(page.stem, {}).items():
-        assert shown in text
+        assert shown in text, f"{page.name} no longer has what SMALLER replaces: {shown}"
         text = text.replace(shown, smaller)
     lines = ["set -euo pipefail"]
     for block in BLOCK.finditer(text):

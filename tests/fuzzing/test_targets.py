@@ -84,7 +84,8 @@ def test_the_script_lists_targets_and_replays_inputs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script = Script(capsys, monkeypatch)
-    assert script(SCRIPT).out.split() == list(TARGETS)
+    listed = script(SCRIPT)
+    assert (listed.code, listed.out.split()) == (0, list(TARGETS))
     sample = tmp_path / "sample"
     sample.write_bytes(b"text/plain\n")
     replayed = script(SCRIPT, "forms", "--replay", sample)

@@ -14,7 +14,7 @@ from torch import Tensor
 from auris.backends.torch import TorchBackend
 from auris.config import AutConfig, AutCtcConfig, ProjectorConfig, audio_tokens
 from auris.models.attention import Kernel, Windows
-from auris.models.aut import AudioEncoder, Projector, pack_seconds
+from auris.models.aut import AudioEncoder, Projector, pack_conv_blocks
 from auris.models.aut_ctc import AutCtc
 from tests.ties import LOGITS
 from tests.tiny_models import tiny_model
@@ -23,7 +23,7 @@ BINS = 16
 KERNELS = get_args(Kernel)
 WINDOWS = range(100, 801, 100)
 EDGES = [50, 51, 99, 100, 101, 107, 108, 109, 150, 199, 200, 201, 799, 800, 801, 899, 900, 1603]
-"""Clip lengths in frames around the edges of seconds and windows."""
+"""Clip lengths in frames around the edges of conv blocks and windows."""
 
 
 @cache
@@ -114,9 +114,9 @@ def test_only_the_padding_of_the_last_conv_block_has_an_effect(frames: int) -> N
     """Zeros from the end of a clip to the end of its conv block equal the encoder's own padding."""
     padded = torch.nn.functional.pad(clip(frames), (0, -frames % 100))
     longer = backend(100).encode([padded])[0]
-    agree(longer[:13], alone(frames, window=100)[:13], "the second before")
-    seconds, tokens = pack_seconds([clip(frames)])
-    assert torch.equal(seconds, pack_seconds([padded])[0])
+    agree(longer[:13], alone(frames, window=100)[:13], "the block before")
+    blocks, tokens = pack_conv_blocks([clip(frames)])
+    assert torch.equal(blocks, pack_conv_blocks([padded])[0])
     assert tokens == [[13, audio_tokens(frames - 100)]]
 
 

@@ -15,7 +15,7 @@ from auris.checkpoints.load import load_weights, open_checkpoint
 from auris.config import AutConfig, AutCtcConfig, audio_tokens
 from auris.diagnostics.parity import LOGIT_LIMIT
 from auris.errors import ConfigError
-from auris.models.aut import STEM_SECONDS_CPU, AudioEncoder
+from auris.models.aut import STEM_BLOCKS_CPU, AudioEncoder
 from auris.models.aut_ctc import AutCtc
 from auris.models.folding import fold_batch_norm
 from auris.models.layers import sinusoids
@@ -114,8 +114,8 @@ def test_receptive_fields_of_the_tokens_of_a_conv_block(stem: StemName) -> None:
         noisy = clip(100)
         noisy[:, needed:] = 1e3
         wanted = convolve(clip(100)[None, None])[:, :count]
-        for second in (noisy, clip(100)[:, :needed]):
-            assert (convolve(second[None, None])[:, :count] - wanted).abs().max() < FOLDED
+        for block in (noisy, clip(100)[:, :needed]):
+            assert (convolve(block[None, None])[:, :count] - wanted).abs().max() < FOLDED
         if needed < 100:
             nearer = clip(100)
             nearer[:, needed - 1 :] = 1e3
@@ -126,7 +126,7 @@ def test_receptive_fields_of_the_tokens_of_a_conv_block(stem: StemName) -> None:
 @every_stem
 def test_a_clip_of_more_conv_blocks_than_a_slice(stem: StemName) -> None:
     encoder = ctc_model(stem).encoder
-    frames = (2 * STEM_SECONDS_CPU + 1) * 100 + 37
+    frames = (2 * STEM_BLOCKS_CPU + 1) * 100 + 37
     (found,) = tokens(encoder, [clip(frames)])
     parts = [clip(frames)[:, first : first + 100] for first in range(0, frames, 100)]
     assert (found - torch.cat(tokens(encoder, parts))).abs().max() < FOLDED

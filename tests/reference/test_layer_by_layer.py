@@ -40,9 +40,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 SECONDS = {
     "one sample": 1 / 16000,
     "under half a second": 0.3,
-    "shorter than a second": 0.77,
-    "a second": 1.0,
-    "a second and a frame": 1.01,
+    "shorter than a conv block": 0.77,
+    "a conv block": 1.0,
+    "a conv block and a frame": 1.01,
     "a frame under a window": 7.99,
     "a window": 8.0,
     "a window and a sample": 8 + 1 / 16000,

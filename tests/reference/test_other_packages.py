@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from auris.audio.features import log_mel
-from auris.models.aut import pack_seconds
+from auris.models.aut import pack_conv_blocks
 from auris.text.reply import parse_reply
 from tests.tiny_models import qwen_config, tiny_model, tone_speech
 
@@ -33,9 +33,9 @@ def test_attention_is_windowed_with_every_kernel(kernel: str) -> None:
 
 
 def test_the_last_conv_block_is_padded() -> None:
-    seconds, counts = pack_seconds([torch.ones(128, 130)])
-    assert seconds.shape == (2, 1, 128, 100)
-    assert seconds[1, 0, :, 30:].abs().max() == 0.0
+    blocks, counts = pack_conv_blocks([torch.ones(128, 130)])
+    assert blocks.shape == (2, 1, 128, 100)
+    assert blocks[1, 0, :, 30:].abs().max() == 0.0
     assert counts == [[13, 4]]
 
 

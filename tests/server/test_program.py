@@ -8,13 +8,14 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -148,6 +149,9 @@ def test_no_job_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
         ]
         running.process.kill()
         running.process.wait()
+    with closing(sqlite3.connect(tmp_path / "state" / "jobs.sqlite")) as database:
+        statuses = {status for (status,) in database.execute("SELECT status FROM jobs")}
+    assert {"queued", "running"} <= statuses
     with serving(tmp_path, "--chunk-seconds", "5") as again:
         for job in jobs:
             place = f"/v1/jobs/{job}"

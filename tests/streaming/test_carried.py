@@ -142,7 +142,7 @@ def test_without_a_word_in_front_of_the_cut_only_the_next_chunk_is_shown(
     assert stream.text.show_ahead("two")[0] == "two"
 
 
-def test_words_of_a_search_settle_behind_a_later_text_that_loops(
+def test_words_of_a_search_settle_although_a_later_text_is_shorter(
     pipelines: dict[str, AsrPipeline],
 ) -> None:
     """Steps go on during a search, and the text of a later one may be shorter."""

@@ -96,6 +96,14 @@ def test_a_model_with_a_decoder_learns_languages_and_contexts(
     assert about[1]["lower_case"] is True
 
 
+def test_texts_that_a_source_does_not_state_may_have_capitals(
+    recordings: Path, tmp_path: Path, tiny: MakeCtc
+) -> None:
+    """They lie next to the recordings, and are read with them."""
+    train_here(tiny(max_steps=1), corpus(recordings), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["lower_case"] is False
+
+
 def small_blocks(**more: Any) -> dict[str, Any]:
     """Blocks of two or three clips, and shards of as many."""
     return {"memory_mb": 0.35, "shard_seconds": 2.0, **more}

@@ -133,10 +133,13 @@ def test_a_client_that_never_ends_sending_is_disconnected(
 ) -> None:
     monkeypatch.setattr("auris.wyoming.connection.CLOSE_SECONDS", 0.1)
 
-    async def ask(client: Client) -> None:
+    async def send(client: Client) -> None:
         await client.send(AudioStop())
         while True:
             await client.send(chunk(AUDIO))
+
+    async def ask(client: Client) -> None:
+        await asyncio.wait_for(send(client), 30)
 
     with running(tiny) as server:
         with pytest.raises(ConnectionError):

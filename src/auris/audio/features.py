@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auris.config import SECOND_FRAMES, Frontend
+from auris.config import CONV_BLOCK_FRAMES, Frontend
 from auris.errors import EmptyAudio
 from auris.types import SAMPLE_RATE, Samples
 
@@ -30,7 +30,7 @@ MIN_SAMPLES = SAMPLE_RATE // 2
 
 POWER_FLOOR = 1e-10
 DECADES_BELOW_MAXIMUM = 8.0
-BLOCK_FRAMES = 30 * SECOND_FRAMES
+BLOCK_FRAMES = 30 * CONV_BLOCK_FRAMES
 """Frames transformed at once, so that memory beyond the result does not grow with the clip."""
 
 

@@ -112,15 +112,15 @@ class NativeStem:
         packed = isinstance(stem.conv2, PackedConv) and isinstance(stem.conv3, PackedConv)
         return packed and native.available() and stem.conv1.out_channels % native.LANES == 0
 
-    def __call__(self, seconds: Tensor) -> Tensor:
+    def __call__(self, blocks: Tensor) -> Tensor:
         """As of `Stem2d`."""
-        convolved = self.convolve(seconds.squeeze(1).float().contiguous())
+        convolved = self.convolve(blocks.squeeze(1).float().contiguous())
         # The native code puts the channels of a frequency side by side, `Stem2d` the frequencies.
         rows = convolved.to(self._out.weight.dtype).transpose(2, 3).flatten(2)
         return positioned(self._out(rows))
 
     def convolve(self, mels: Tensor) -> Tensor:
-        """Seconds [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
+        """Conv blocks [C, bins, frames], contiguous float32, to [C, tokens, bins / 8, channels]."""
         count, _, frames = mels.shape
         out = torch.empty(count, -(-frames // 8), *self._shape)
         native.call("auris_convolve", self._struct, mels.data_ptr(), count, frames, out.data_ptr())

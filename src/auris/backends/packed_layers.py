@@ -1,6 +1,6 @@
 """Modules of packed weights.
 
-The activations of every row (a token; before a convolution one second) are quantized to
+The activations of every row (a token; before a convolution a conv block) are quantized to
 8 bits by the row's own largest value, so that a row never depends on its neighbours. Sums of
 products are whole numbers, hence exact: the native code and PyTorch give the same bits for the
 same input.
@@ -141,8 +141,8 @@ class PackedEmbedding(Packed):
 class PackedConv(Packed):
     """`nn.Conv2d` of 3 x 3 taps and stride 2 as the product of patches with a packed matrix.
 
-    Its input is GELU's. The numbers of a second are quantized by the largest of them, and
-    by 0.17 at least, below which none lies, so that a second never depends on its neighbours.
+    Its input is GELU's. The numbers of a conv block are quantized by the largest of them, and
+    by 0.17 at least, below which none lies, so that a block never depends on its neighbours.
     """
 
     def __init__(self, conv: nn.Conv2d, packing: Packing) -> None:
@@ -152,10 +152,10 @@ class PackedConv(Packed):
         self.bias = conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)], second by second."""
-        return torch.cat([self._second(second) for second in x.split(1)])
+        """[C, channels, H, W] -> [C, rows, ceil(H / 2), ceil(W / 2)], block by block."""
+        return torch.cat([self._block(block) for block in x.split(1)])
 
-    def _second(self, x: Tensor) -> Tensor:
+    def _block(self, x: Tensor) -> Tensor:
         codes, scales = quantize_rows(x.float().flatten(1), least=GELU_DEPTH)
         # Codes are whole numbers that float32 holds exactly.
         patches = F.unfold(codes.view(x.shape).float(), 3, padding=1, stride=2).transpose(1, 2)

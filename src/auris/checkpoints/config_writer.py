@@ -19,7 +19,7 @@ from auris.checkpoints.configs import (
 )
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
-    SECOND_FRAMES,
+    CONV_BLOCK_FRAMES,
     AlignerConfig,
     AutCtcConfig,
     ModelConfig,
@@ -38,7 +38,7 @@ def _foreign_json(config: PromptedConfig) -> dict[str, Any]:
         "activation_function": "gelu",
         "attention_dropout": 0.0,
         "dropout": 0.0,
-        "n_window": SECOND_FRAMES // 2,
+        "n_window": CONV_BLOCK_FRAMES // 2,
         "num_hidden_layers": encoder.layers,
         "output_dim": config.projector.out,
         "scale_embedding": False,

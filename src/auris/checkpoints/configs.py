@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from auris.checkpoints.layouts import LayoutName
 from auris.config import (
-    SECOND_FRAMES,
-    SECOND_TOKENS,
+    CONV_BLOCK_FRAMES,
+    CONV_BLOCK_TOKENS,
     AlignerConfig,
     AutConfig,
     AutCtcConfig,
@@ -231,10 +231,11 @@ class _Keys:
 
 def _encoder(keys: _Keys) -> AutConfig:
     keys.expect("activation_function", "gelu")
-    if keys.number("n_window") * 2 != SECOND_FRAMES:
+    if keys.number("n_window") * 2 != CONV_BLOCK_FRAMES:
         raise ConfigError(
-            f"n_window in {keys.where} of config.json has to be {SECOND_FRAMES // 2}, since "
-            f"{SECOND_TOKENS} tokens for a block of twice as many frames are built into the model",
+            f"n_window in {keys.where} of config.json has to be {CONV_BLOCK_FRAMES // 2}, since "
+            f"{CONV_BLOCK_TOKENS} tokens for a conv block of twice as many frames are built into "
+            "the model",
             f"it is {keys.number('n_window')}",
             "use the config.json that belongs to the weights",
         )

@@ -33,7 +33,7 @@ from auris.checkpoints.lm_weights import LmWeights, load_lm_weights, save_lm_wei
 from auris.checkpoints.load import Checkpoint, load_weights, open_checkpoint, read_tokenizer
 from auris.checkpoints.save import SHARD_BYTES, save_weights
 from auris.checkpoints.validation import check_vocabulary, stop_ids
-from auris.config import SECOND_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig, token_budget
+from auris.config import CONV_BLOCK_FRAMES, AlignerConfig, ModelConfig, QwenAsrConfig, token_budget
 from auris.errors import ConfigError, UsageError
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import (
@@ -196,7 +196,7 @@ def _write_hf(out: Path, parts: Parts) -> None:
         **_feature_extractor(parts.config.encoder.mel_bins),
         "feature_extractor_type": "Qwen3ASRFeatureExtractor",
         "min_length": MIN_SAMPLES,
-        "n_window": SECOND_FRAMES // 2,
+        "n_window": CONV_BLOCK_FRAMES // 2,
     }
     processor: dict[str, Any] = {"feature_extractor": extractor, "processor_class": PROCESSOR}
     if isinstance(parts.config, AlignerConfig):

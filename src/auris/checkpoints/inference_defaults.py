@@ -40,7 +40,7 @@ class InferenceDefaults:
             and then it is given them.
         pause_seconds: length of the first pause that ends a chunk of live speech; None for the
             usual one.
-        lower_case: whether no text that it was trained on had a capital letter; None if unknown.
+        lower_case: whether it was trained on recordings whose texts have no capital letter.
     """
 
     chunk_seconds: float | None = None
@@ -48,7 +48,7 @@ class InferenceDefaults:
     languages: tuple[str, ...] | None = None
     contexts: bool | None = None
     pause_seconds: float | None = None
-    lower_case: bool | None = None
+    lower_case: bool = False
 
     @property
     def accepts_contexts(self) -> bool:
@@ -106,7 +106,7 @@ def load_inference_defaults(directory: Path) -> InferenceDefaults:
         tuple(names) or None,
         content.get("contexts"),
         seconds["pause_seconds"],
-        content.get("lower_case"),
+        content.get("lower_case", False),
     )
 
 

@@ -1,7 +1,7 @@
 """The AuT audio encoder and its projector: mel in, 12.5 tokens a second out.
 
-Both families are one architecture: three stride-2 convolutions over blocks of one second,
-positions that begin anew in every second (`stems`), and pre-norm transformer blocks that attend
+Both families are one architecture: three stride-2 convolutions over conv blocks of one second,
+positions that begin anew in every conv block (`stems`), and pre-norm transformer blocks that attend
 inside windows of at most eight seconds. The published family norms with LayerNorm, AuT-Tiny with
 RMSNorm.
 
@@ -17,44 +17,50 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auris.config import SECOND_FRAMES, SECOND_TOKENS, AutConfig, ProjectorConfig, audio_tokens
+from auris.config import (
+    CONV_BLOCK_FRAMES,
+    CONV_BLOCK_TOKENS,
+    AutConfig,
+    ProjectorConfig,
+    audio_tokens,
+)
 from auris.models.attention import Windows, windowed_attention
 from auris.models.layers import RMSNorm
 from auris.models.stems import make_stem
 
-STEM_SECONDS = 64
-"""Seconds convolved at once when not training; bounds the memory of the widest activations."""
+STEM_BLOCKS = 64
+"""Conv blocks convolved at once when not training; bounds the memory of the widest activations."""
 
-STEM_SECONDS_CPU = 4
+STEM_BLOCKS_CPU = 4
 """The same on a CPU: activations of the published width stay under the 32 MB above which glibc
 maps fresh pages for every block, and clearing those costs more than smaller blocks do."""
 
-STEM_SECONDS_OTHER = 16
+STEM_BLOCKS_OTHER = 16
 """The same where something else convolves: enough for every thread, and little memory."""
 
 FLOAT16_LIMIT = torch.finfo(torch.float16).max - 1000
 """The residual stream is clamped to this in float16, as the reference does."""
 
 
-def pack_seconds(mels: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
-    """Cut log-mels into blocks of one second.
+def pack_conv_blocks(mels: Sequence[Tensor]) -> tuple[Tensor, list[list[int]]]:
+    """Cut log-mels into conv blocks of one second.
 
     Args:
-        mels: [bins, T_i] each; the last second of a clip is filled with 0.0.
+        mels: [bins, T_i] each; the last block of a clip is filled with 0.0.
 
     Returns:
-        seconds [C, 1, bins, 100], and per clip the tokens that each of its seconds yields.
+        blocks [C, 1, bins, 100], and per clip the tokens that each of its blocks yields.
     """
-    seconds, tokens = [], []
+    blocks, tokens = [], []
     for mel in mels:
         frames = mel.shape[1]
-        padded = F.pad(mel, (0, -frames % SECOND_FRAMES))
-        seconds.append(padded.unflatten(1, (-1, SECOND_FRAMES)).transpose(0, 1))
-        counts = [SECOND_TOKENS] * (frames // SECOND_FRAMES)
-        if frames % SECOND_FRAMES:
-            counts.append(audio_tokens(frames % SECOND_FRAMES))
+        padded = F.pad(mel, (0, -frames % CONV_BLOCK_FRAMES))
+        blocks.append(padded.unflatten(1, (-1, CONV_BLOCK_FRAMES)).transpose(0, 1))
+        counts = [CONV_BLOCK_TOKENS] * (frames // CONV_BLOCK_FRAMES)
+        if frames % CONV_BLOCK_FRAMES:
+            counts.append(audio_tokens(frames % CONV_BLOCK_FRAMES))
         tokens.append(counts)
-    return torch.cat(seconds)[:, None], tokens
+    return torch.cat(blocks)[:, None], tokens
 
 
 def make_norm(config: AutConfig) -> nn.Module:
@@ -111,39 +117,39 @@ class AudioEncoder(nn.Module):
             mels: [bins, T_i] each.
             stem: replaces the own one, if given.
         """
-        seconds, counts = pack_seconds(mels)
-        seconds = seconds.to(self.stem.conv1.weight.dtype)
+        blocks, counts = pack_conv_blocks(mels)
+        blocks = blocks.to(self.stem.conv1.weight.dtype)
         flat = [count for clip in counts for count in clip]
         runs = [(count, len(list(run))) for count, run in groupby(flat)]
-        x = torch.cat(list(self._stem_tokens(seconds, runs, stem or self.stem)))
+        x = torch.cat(list(self._stem_tokens(blocks, runs, stem or self.stem)))
         return x, [sum(clip) for clip in counts]
 
     def _stem_tokens(
         self,
-        seconds: Tensor,
+        blocks: Tensor,
         runs: Sequence[tuple[int, int]],
         stem: Callable[[Tensor], Tensor],
     ) -> Iterator[Tensor]:
-        """Valid tokens [n, d_model], run by run of seconds that yield the same number of tokens.
+        """Valid tokens [n, d_model], run by run of blocks that yield the same number of tokens.
 
         Args:
-            seconds: [C, 1, bins, 100].
-            runs: tokens of each second of a run, and how many seconds it has.
+            blocks: [C, 1, bins, 100].
+            runs: tokens of each block of a run, and how many blocks it has.
             stem: of `tokens`.
         """
         sizes = [size for _, size in runs]
         if self.training:
-            # Statistics of batch norms are those of whole seconds, all at once.
-            for (count, _), tokens in zip(runs, stem(seconds).split(sizes), strict=True):
+            # Statistics of batch norms are those of whole blocks, all at once.
+            for (count, _), tokens in zip(runs, stem(blocks).split(sizes), strict=True):
                 yield tokens[:, :count].flatten(0, 1)
             return
-        most = STEM_SECONDS
-        if seconds.device.type == "cpu":
-            most = STEM_SECONDS_CPU if stem is self.stem else STEM_SECONDS_OTHER
-        for (count, _), run in zip(runs, seconds.split(sizes), strict=True):
+        most = STEM_BLOCKS
+        if blocks.device.type == "cpu":
+            most = STEM_BLOCKS_CPU if stem is self.stem else STEM_BLOCKS_OTHER
+        for (count, _), run in zip(runs, blocks.split(sizes), strict=True):
             # Frames on which no token of a run depends are not convolved.
-            for block in run[..., : self.stem.input_frames(count)].split(most):
-                yield stem(block)[:, :count].flatten(0, 1)
+            for part in run[..., : self.stem.input_frames(count)].split(most):
+                yield stem(part)[:, :count].flatten(0, 1)
 
     def forward(self, mels: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Encode clips.

@@ -1,4 +1,4 @@
-"""The convolutions in front of the encoder: blocks of one second in, 13 tokens each out.
+"""The convolutions in front of the encoder: conv blocks of one second in, 13 tokens each out.
 
 Two stems that a caller cannot tell apart. "conv2d" is the published one: it convolves over time
 and frequency and projects what is left of the frequencies. "conv1d" convolves over time only,
@@ -6,8 +6,8 @@ with the mel bins as channels (as in Whisper, Radford et al., 2022): at AuT-Tiny
 of the multiplications.
 
 Batch norms (Ioffe & Szegedy, 2015) are for training. Their statistics include the zeros that
-fill a clip's last second, which is acceptable: in inference they are constants, so a clip's states
-still depend on the clip alone. `Stem.fold` moves them into the convolutions, and files hold
+fill a clip's last conv block, which is acceptable: in inference they are constants, so a clip's
+states still depend on the clip alone. `Stem.fold` moves them into the convolutions, and files hold
 folded stems only.
 
 Source of conv2d: the `qwen3_asr` model of transformers.
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_weights
 
-from auris.config import SECOND_FRAMES, AutConfig
+from auris.config import CONV_BLOCK_FRAMES, AutConfig
 from auris.models.layers import sinusoids
 
 CHANNELS_1D = (64, 128)
@@ -51,11 +51,11 @@ class Stem(nn.Module):
         return x
 
     def input_frames(self, tokens: int) -> int:
-        """Frames of a second on which its first `tokens` tokens depend."""
+        """Frames of a conv block on which its first `tokens` tokens depend."""
         last = tokens - 1
         for conv in reversed(self._convs()):
             last = 2 * last + int(conv.padding[0])
-        return min(last + 1, SECOND_FRAMES)
+        return min(last + 1, CONV_BLOCK_FRAMES)
 
     def fold(self) -> None:
         """Give the running statistics of the batch norms to the convolutions, in place."""
@@ -76,7 +76,7 @@ class Stem(nn.Module):
 class Stem2d(Stem):
     """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over both axes, then a projection.
 
-    A second of fewer frames yields fewer tokens, one for every eight frames begun.
+    Narrower blocks yield fewer tokens, one for every eight frames begun.
     """
 
     def __init__(self, config: AutConfig) -> None:
@@ -85,11 +85,11 @@ class Stem2d(Stem):
         super().__init__(convs, nn.BatchNorm2d if config.batch_norm else nn.Identity)
         self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
 
-    def forward(self, seconds: Tensor) -> Tensor:
-        """Convolve seconds; the caller knows which tokens are valid."""
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Convolve conv blocks; the caller knows which tokens are valid."""
         # Channel-major over (channel, frequency), one row per time step. Rows that lie apart in
         # memory make the product many times slower in bfloat16 than the copy.
-        rows = self.convolve(seconds).permute(0, 3, 1, 2).flatten(2).contiguous()
+        rows = self.convolve(blocks).permute(0, 3, 1, 2).flatten(2).contiguous()
         return positioned(self.out(rows))
 
 
@@ -103,13 +103,13 @@ class Stem1d(Stem):
         ]
         super().__init__(convs, nn.BatchNorm1d if config.batch_norm else nn.Identity)
 
-    def forward(self, seconds: Tensor) -> Tensor:
-        """Convolve seconds."""
-        return positioned(self.convolve(seconds.squeeze(1)).transpose(1, 2))
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Convolve conv blocks."""
+        return positioned(self.convolve(blocks.squeeze(1)).transpose(1, 2))
 
 
 def positioned(tokens: Tensor) -> Tensor:
-    """Tokens [C, <= 13, d_model] with positions that begin anew in every second."""
+    """Tokens [C, <= 13, d_model] with positions that begin anew in every conv block."""
     positions = sinusoids(tokens.shape[1], tokens.shape[2], tokens.device)
     return tokens + positions.to(tokens.dtype)
 

@@ -32,8 +32,8 @@ from auris.checkpoints.packed_files import load_packed
 from auris.checkpoints.quantization_config import PACKED_DTYPES, Quantization
 from auris.checkpoints.validation import stop_ids
 from auris.config import (
+    CONV_BLOCK_FRAMES,
     MAX_WINDOW_FRAMES,
-    SECOND_FRAMES,
     AlignerConfig,
     AutConfig,
     AutCtcConfig,
@@ -218,8 +218,8 @@ def with_adapter(loaded: Loaded, directory: str | Path) -> Loaded:
 
 def with_window(config: AutConfig, seconds: int) -> AutConfig:
     """An encoder's config with another attention window; UsageError if there is no such window."""
-    check_count("attention_window", seconds, MAX_WINDOW_FRAMES // SECOND_FRAMES)
-    return replace(config, window_frames=SECOND_FRAMES * seconds)
+    check_count("attention_window", seconds, MAX_WINDOW_FRAMES // CONV_BLOCK_FRAMES)
+    return replace(config, window_frames=CONV_BLOCK_FRAMES * seconds)
 
 
 def _known_defaults(directory: Path) -> InferenceDefaults:

@@ -342,7 +342,7 @@ def _check_texts(language: str | None, context: str) -> None:
             f"it has {len(context)}",
             "keep the names and words that matter most",
         )
-    check_unicode(context)
+    check_unicode(context, "--context")
 
 
 def _check_string(option: str, value: object) -> None:
@@ -369,8 +369,8 @@ def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...
 def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
     """The options as a model supports them.
 
-    Of a model that writes lower case only the hotwords are in lower case. For a model that was
-    trained without contexts the context is left out, which would make its text wrong; a warning is
+    Hotwords are brought to lower case if the model was trained on lower case only. The context is
+    left out if the model was trained without contexts, since its text would be wrong; a warning is
     logged and written into the transcript.
     """
     defaults.check_language(options.language, *(options.languages or ()))
@@ -400,7 +400,7 @@ def _hotwords(given: Sequence[str]) -> tuple[str, ...]:
             "leave out those that are rarely said",
         )
     for phrase in phrases:
-        check_unicode(phrase)
+        check_unicode(phrase, "Each of --hotwords")
     return phrases
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from auris.audio.features import StreamingLogMel
 from auris.backends.base import Backend
-from auris.config import SECOND_FRAMES, SECOND_TOKENS, AutCtcConfig, QwenAsrConfig
+from auris.config import CONV_BLOCK_FRAMES, CONV_BLOCK_TOKENS, AutCtcConfig, QwenAsrConfig
 from auris.types import Samples
 
 
@@ -63,11 +63,11 @@ class IncrementalEncoder:
         mel = self._live.update(samples)
         frame = _first_change(self._mel, mel)
         same = frame == mel.shape[1] == self._mel.shape[1]
-        second = frame if same else frame // SECOND_FRAMES * SECOND_FRAMES
+        begin = frame if same else frame // CONV_BLOCK_FRAMES * CONV_BLOCK_FRAMES
         self._mel = mel
         if self._tokens is not None and not same:
-            self._tokens = self._tokens[: second // SECOND_FRAMES * SECOND_TOKENS]
-        return mel[:, second:]
+            self._tokens = self._tokens[: begin // CONV_BLOCK_FRAMES * CONV_BLOCK_TOKENS]
+        return mel[:, begin:]
 
     def add_stem_output(self, fresh: Tensor | None) -> tuple[Tensor, int]:
         """Append new output of the stem; returns the output [N, d_model] of windows that are new or

@@ -39,14 +39,15 @@ def _byte_of_letter() -> dict[str, int]:
 _BYTES = _byte_of_letter()
 
 
-def check_unicode(text: str) -> None:
-    """Refuse half a surrogate pair, which no tokenizer can read; UsageError."""
+def check_unicode(text: str, name: str = "Text") -> None:
+    """Refuse half a surrogate pair, which no tokenizer can read; UsageError with the name of what
+    has to be right."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UsageError(
-            "Text has to be valid Unicode",
-            f"character {error.start + 1} of it is half of a surrogate pair",
+            f"{name} has to be valid Unicode",
+            f"character {error.start + 1} of {text!r:.60} is half of a surrogate pair",
             "write it as UTF-8",
         ) from None
 

@@ -17,7 +17,7 @@ from auris.checkpoints.config_writer import unofficial
 from auris.checkpoints.export import export
 from auris.checkpoints.inference_defaults import InferenceDefaults
 from auris.checkpoints.layouts import LayoutName
-from auris.config import SECOND_TOKENS, token_budget
+from auris.config import CONV_BLOCK_TOKENS, token_budget
 from auris.decoding.loop import decode
 from auris.decoding.requests import Request
 from auris.decoding.sampling import Sampling
@@ -189,7 +189,7 @@ class AsrTask(Task):
         for clip, context in zip(audio.split(lengths), contexts, strict=True):
             ids = prompt_ids(self.tokenizer, len(clip), context=context)
             prompt = self.model.embed_projected(ids, clip)
-            budget = token_budget(len(clip) / SECOND_TOKENS)
+            budget = token_budget(len(clip) / CONV_BLOCK_TOKENS)
             requests.append(Request(len(requests), prompt, budget, Sampling()))
         tokens: list[list[int]] = [[] for _ in lengths]
         stops = frozenset([self.tokenizer.id(TURN_END), self.tokenizer.id(END_OF_TEXT)])

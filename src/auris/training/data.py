@@ -168,12 +168,12 @@ class TrainedOn:
     Attributes:
         languages: English names; empty where a clip did not name its own.
         contexts: whether some clips had a prompt; None where that is not known.
-        lower_case: whether no text had a capital letter; None where that is not known.
+        lower_case: whether it is known that no text has a capital letter.
     """
 
     languages: tuple[str, ...] = ()
     contexts: bool | None = None
-    lower_case: bool | None = None
+    lower_case: bool = False
 
     @classmethod
     def of(cls, clips: Sequence[TrainingClip], contexts: bool = False) -> TrainedOn:

@@ -184,7 +184,7 @@ class RunFolder:
         """What the run and those before it were trained on; unknown for runs of older versions."""
         about = self._about()
         languages = tuple(about.get("languages", ()))
-        return TrainedOn(languages, about.get("contexts"), about.get("lower_case"))
+        return TrainedOn(languages, about.get("contexts"), about.get("lower_case", False))
 
     def check_writable(self) -> None:
         """Raise OutputError where the folder cannot be made or written."""

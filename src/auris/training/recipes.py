@@ -12,8 +12,8 @@ from pydantic.dataclasses import dataclass
 
 from auris.audio.features import FRONTENDS, HOP, WINDOW
 from auris.config import (
+    CONV_BLOCK_FRAMES,
     MAX_WINDOW_FRAMES,
-    SECOND_FRAMES,
     TOKEN_FRAMES,
     AutConfig,
     AutCtcConfig,
@@ -45,7 +45,7 @@ that many times its warm-up, so that the learning rate rises to its maximum and 
 DEFAULT_UNITS, DEFAULT_VOCABULARY = 384, 768
 """Sizes of the text vocabulary where a recipe has none; of fewer texts, as many as they yield."""
 
-LONGEST_WINDOW = MAX_WINDOW_FRAMES // SECOND_FRAMES
+LONGEST_WINDOW = MAX_WINDOW_FRAMES // CONV_BLOCK_FRAMES
 """Seconds of the longest attention window."""
 
 FORMER_KEYS = {"hush_share": "silence_share"}
@@ -203,7 +203,7 @@ class ShapedRecipe(RecognizerRecipe):
             ffn=self.d_ff,
             conv_channels=self.conv_channels,
             dropout=self.dropout,
-            window_frames=SECOND_FRAMES * self.window_seconds,
+            window_frames=CONV_BLOCK_FRAMES * self.window_seconds,
             **family,
         )
 

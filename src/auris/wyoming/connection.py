@@ -63,8 +63,10 @@ class Connection:
                 if handler := self._handlers.get(event.type):
                     await handler(event)
         except Exception as error:  # Of any kind: the client learns that there is no text.
-            await self._close()  # Others can use its stream meanwhile.
-            await self._end_with(error)
+            try:
+                await self._close()  # Another client can use the stream meanwhile.
+            finally:
+                await self._end_with(error)
         finally:
             stopping.cancel()
             await self._close()
@@ -84,6 +86,7 @@ class Connection:
                 return event
         finally:
             reading.cancel()
+            await asyncio.wait({reading})  # A stream has one reader at a time.
         if not stopping.done():
             raise WyomingError(f"The client sent nothing for {idle:g} s.", "idle")
         if self._open is None:
@@ -100,7 +103,7 @@ class Connection:
             _LOG.error("a Wyoming connection failed", exc_info=error)
             error = WyomingError("The program failed.", "failed")
         _LOG.info("a client gets the error %s: %s", error.code, error.text)
-        with suppress(ConnectionError, asyncio.TimeoutError):
+        with suppress(OSError, asyncio.TimeoutError):
             await self._send([Error(error.text, error.code).event()])
             self._writer.write_eof()
             await asyncio.wait_for(self._read_to_end(), CLOSE_SECONDS)

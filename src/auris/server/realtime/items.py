@@ -86,11 +86,11 @@ class Item:
         except Exception as error:  # The client gets an event, whatever failed.
             if not isinstance(error, AurisError):
                 _LOG.exception("an item failed")
-            # All audio counts as done at once: a session with too much of it reads nothing more.
-            self._drop()
+            # A session with too much waiting audio reads no further message, so it is done now.
+            self._discard_audio()
             while not self._ended:
                 await self._changed.wait()
-                self._drop()
+                self._discard_audio()
             last = self._event("failed", error=as_api_error(error).body()["error"])
         else:
             last = self._completed()
@@ -106,7 +106,7 @@ class Item:
         waiting, self._waiting = self._waiting, []
         return np.concatenate(waiting) if waiting else np.zeros(0, np.int16)
 
-    def _drop(self) -> None:
+    def _discard_audio(self) -> None:
         """Count all audio so far as done, without recognizing it."""
         self._take()
         self._count(self.samples)

@@ -100,7 +100,8 @@ class CorpusPlan:
                 languages.add(known_language(row.language))
             contexts |= bool(unit.fields.get("prompt"))
             text = form_text(row.text, form.form) or ""
-            lower_case &= text == text.lower()
+            # A text that the source does not state may lie in a file next to the recording.
+            lower_case &= TEXT in unit.fields and text == text.lower()
         names = sorted({name for name in languages if name} - {UNNAMED})
         if not stated:
             return TrainedOn()
