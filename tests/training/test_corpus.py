@@ -92,16 +92,7 @@ def test_a_model_with_a_decoder_learns_languages_and_contexts(
     assert losses(tmp_path / "corpus") == losses(tmp_path / "memory")
     about = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("memory", "corpus")]
     assert about[0] == about[1]
-    assert about[1]["languages"] == ["German"]
-    assert about[1]["lower_case"] is True
-
-
-def test_texts_that_a_source_does_not_state_may_have_capitals(
-    recordings: Path, tmp_path: Path, tiny: MakeCtc
-) -> None:
-    """They lie next to the recordings, and are read with them."""
-    train_here(tiny(max_steps=1), corpus(recordings), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["lower_case"] is False
+    assert (about[1]["languages"], about[1]["lower_case"]) == (["German"], True)
 
 
 def small_blocks(**more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Damaged files of a corpus that is read while a model is trained."""
+"""Files of a corpus that is read while a model is trained: damaged ones, and texts in their own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 
 from auris.errors import TrainingError
 from auris.scale.rows import StorageFailures
+from auris.training.corpus.plan import read_plan, write_plan
 from auris.training.corpus.rows import corpus_rows, corpus_units
-from auris.training.data import UNREADABLE, load_clip
+from auris.training.corpus.settings import CorpusReading
+from auris.training.data import UNREADABLE, ClipForm, load_clip
 from auris.training.manifests import UNNAMED
 from tests.training.tones import tones, write_wav
 
@@ -31,3 +33,16 @@ def test_a_manifest_without_texts_is_refused_as_one(tmp_path: Path) -> None:
     (tmp_path / "tones.jsonl").write_text('{"audio": "a.wav"}\n')
     with pytest.raises(TrainingError, match=r"texts audio and text, but line 1 .*text: "):
         list(corpus_units(str(tmp_path / "tones.jsonl")))
+
+
+@pytest.mark.parametrize("stated", [False, True])
+def test_texts_that_a_source_does_not_state_may_have_capitals(tmp_path: Path, stated: bool) -> None:
+    """They lie next to the recordings, and are read with them."""
+    write_wav(tmp_path / "good.wav", tones("ab"))
+    (tmp_path / "good.txt").write_text("Hello NASA")
+    listed = tmp_path / "tones.jsonl"
+    listed.write_text('{"audio": "good.wav", "text": "hello nasa"}\n')
+    sources = [str(listed if stated else tmp_path / "good.wav")]
+    write_plan(tmp_path / "plan", sources, CorpusReading())
+    plan = read_plan(tmp_path / "plan", sources)
+    assert plan.trained_on(ClipForm("written"), False).lower_case is stated
