@@ -37,7 +37,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "deep encoder": {"encoder_layers": 5, "d_model": 48, "heads": 3},
 }
 
-SECONDS = {
+SECONDS: dict[str, float] = {
     "one sample": 1 / 16000,
     "under half a second": 0.3,
     "shorter than a conv block": 0.77,
@@ -66,9 +66,27 @@ def failed(rows: list[ParityRow]) -> list[ParityRow]:
     return [row for row in rows if not row.ok]
 
 
-@pytest.fixture(
-    scope="module", params=[(name, layout) for name in CONFIGS for layout in ("published", "hf")]
-)
+EXTREMES = ("one sample", "more than three windows", "both")
+"""The cases of models in layout "hf", which differs in names of weights and settings alone."""
+
+
+def cases(values: dict[str, Any]) -> pytest.MarkDecorator:
+    """Every shape with all values in layout "published", and with the extremes in layout "hf"."""
+    return pytest.mark.parametrize(
+        ("parity", "value"),
+        [
+            pytest.param((name, layout), value, id=f"{name}-{layout}-{key}")
+            for name in CONFIGS
+            for layout in ("published", "hf")
+            for key, value in values.items()
+            if layout == "published" or key in EXTREMES
+        ],
+        indirect=["parity"],
+        scope="module",
+    )
+
+
+@pytest.fixture(scope="module")
 def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parity:
     name, layout = request.param
     folder = tmp_path_factory.mktemp("model") / "it"
@@ -76,16 +94,16 @@ def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("seconds", SECONDS.values(), ids=SECONDS.keys())
-def test_every_layer_agrees(parity: Parity, seconds: float) -> None:
-    samples = tone_speech(seconds, seed=round(seconds))
+@cases(SECONDS)
+def test_every_layer_agrees(parity: Parity, value: float) -> None:
+    samples = tone_speech(value, seed=round(value))
     assert failed(parity.compare(samples, max_new_tokens=16)) == []
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
-def test_every_kind_of_request_agrees(parity: Parity, request_: dict[str, Any]) -> None:
-    rows = parity.compare(tone_speech(2.4), max_new_tokens=24, **request_)
+@cases(REQUESTS)
+def test_every_kind_of_request_agrees(parity: Parity, value: dict[str, Any]) -> None:
+    rows = parity.compare(tone_speech(2.4), max_new_tokens=24, **value)
     assert failed(rows) == []
 
 
