@@ -88,7 +88,7 @@ def test_a_stream_that_begins_behind_a_final_chunk_goes_on_alike(
     assert [s.end + first.end for s in again] == pytest.approx([s.end for s in others])
 
 
-def test_an_hour_of_silence_in_a_stream(pipelines: dict[str, AsrPipeline]) -> None:
+def test_long_silence_in_a_stream(pipelines: dict[str, AsrPipeline]) -> None:
     """Words before it are final soon, silence is left out, and the stream goes on behind it."""
     speech, silence = tone_speech(3.0, 1), np.zeros(60 * SAMPLE_RATE, np.float32)
     options = {"step_seconds": 30.0, "vad": True, "vad_model": "energy"}
@@ -96,12 +96,12 @@ def test_an_hour_of_silence_in_a_stream(pipelines: dict[str, AsrPipeline]) -> No
     before = stream.feed(speech) + stream.feed(silence)
     text = stable(before)[0].text
     assert text
-    for _ in range(59):
+    for _ in range(19):
         before += stream.feed(silence)
-    assert sum(segment.skipped for segment in stable(before)) > 3500
+    assert sum(segment.skipped for segment in stable(before)) > 1100
     assert not any(segment.text for segment in stable(before)[1:])
     after = stream.feed(speech) + stream.finish()
-    assert any(segment.text and segment.start > 3590 for segment in stable(after))
+    assert any(segment.text and segment.start > 1190 for segment in stable(after))
 
 
 def test_a_stream_that_is_a_week_old_does_the_same_work(
