@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from auris.errors import AurisError
-from cold_start import measure_starts
+from cold_start import measure_memory
 from tests.benchmarks.conftest import Script
 
 
@@ -24,4 +24,4 @@ def test_the_script(script: Script, qwen_directory: Path) -> None:
 
 def test_a_command_that_fails_is_reported(tmp_path: Path) -> None:
     with pytest.raises(AurisError, match="the command did not"):
-        measure_starts(str(tmp_path), ["auto"], 1, 1)
+        measure_memory(str(tmp_path), "auto", 1.0, 1, 1)

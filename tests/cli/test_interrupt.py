@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.command import Auris
 from tests.cli.test_live_output import OPTIONS, Terminal, environment, pty, screen
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals of POSIX")
@@ -141,10 +142,10 @@ def test_ctrl_c_that_a_library_converts_to_another_error(models: Path, recording
     assert run(CHANGED, *call) == (130, "", "")
 
 
-def test_ctrl_c_during_interpreter_shutdown() -> None:
+def test_ctrl_c_during_interpreter_shutdown(auris: Auris) -> None:
     code, out, err = run(AT_THE_END, "--version")
     assert (code, err) == (130, "")
-    assert out == run("import auris.__main__; auris.__main__.main()", "--version")[1]
+    assert out == auris("--version").out
 
 
 def test_ctrl_c_does_not_reach_starting_processes(
