@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ from tests.tiny_models import qwen_config, tone_speech, write_tiny
 from tests.training.conftest import train_here
 from tests.training.tones import write_wav
 
-pytest.importorskip("peft")
+# Not imported here: with that of transformers it takes seconds, in every worker process.
+pytestmark = pytest.mark.skipif(not find_spec("peft"), reason="needs peft")
 
 RECIPE = TuneRecipe.of(
     {"max_steps": 6, "lora_rank": 4, "lora_alpha": 8, "lr": 0.05, "warmup_steps": 1,
