@@ -39,9 +39,10 @@ SMALLER = {
     "own_voice": {
         "../../examples/phrases/phrases.csv": "phrases.csv",
         "cp ../../examples/voice/* .": """cp ../../examples/voice/* .
-sed -i '10,$d' train.csv
-sed -i '5,$d' dev.csv
-sed '5,$d; 2,$s#^#../../examples/phrases/#' ../../examples/phrases/phrases.csv > phrases.csv""",
+head -n 9 ../../examples/voice/train.csv > train.csv
+head -n 5 ../../examples/voice/dev.csv > dev.csv
+sed -e '5,$d' -e '2,$s#^#../../examples/phrases/#' ../../examples/phrases/phrases.csv > phrases.csv
+""",
         '"max_steps": 8': '"max_steps": 2',
         '"checkpoint_steps": 8': '"checkpoint_steps": 2',
     },
