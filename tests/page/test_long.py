@@ -56,14 +56,28 @@ def no_jobs_are_left(live: Live) -> Iterator[None]:
             client.delete(f"/v1/jobs/{job}")
 
 
+def _has_paragraphs_and_is_scrolled_to_the_top(page: Any) -> None:
+    sizes = page.evaluate(
+        "(({scrollTop, scrollHeight, clientHeight}) => [scrollTop, scrollHeight, clientHeight])"
+        "(document.getElementById('text'))"
+    )
+    assert sizes[1] > sizes[2], "the text is longer than its box"
+    assert sizes[0] == 0
+    paragraphs = page.locator("#stable .body").all_inner_texts()
+    assert paragraphs == [" ".join([EXAMPLE_TEXT] * 4)] * 8
+    times = page.locator("#stable .time").all_inner_texts()
+    assert times[:3] == ["0:00", "0:12", "0:24"]
+
+
 def test_a_long_recording_is_transcribed_with_progress(
     opened: OpenPage, live: Live, whole: dict[str, Any]
 ) -> None:
-    with opened() as shown:
+    with opened(permissions=["clipboard-read", "clipboard-write"]) as shown:
         page = shown.ready()
         page.evaluate(STATES)
         page.set_input_files("#file", LONG)
         holds(page, DONE)
+        _has_paragraphs_and_is_scrolled_to_the_top(page)
         states = [state for state in page.evaluate("states") if state]
         assert states[0] == "Sending the recording"
         assert states[-2:] == ["Transcribing", "Done."]
@@ -80,27 +94,10 @@ def test_a_long_recording_is_transcribed_with_progress(
         files = downloaded(page)
         assert files["long.txt"] == whole["text"] + "\n"
         assert files["long.srt"].count("-->") > 10
-
-
-def test_a_long_text_has_paragraphs_and_is_scrolled_to_the_top(opened: OpenPage) -> None:
-    with opened(permissions=["clipboard-read", "clipboard-write"]) as shown:
-        page = shown.ready()
-        page.set_input_files("#file", LONG)
-        holds(page, DONE)
-        sizes = page.evaluate(
-            "(({scrollTop, scrollHeight, clientHeight}) => [scrollTop, scrollHeight, clientHeight])"
-            "(document.getElementById('text'))"
-        )
-        assert sizes[1] > sizes[2], "the text is longer than its box"
-        assert sizes[0] == 0
-        paragraphs = page.locator("#stable .body").all_inner_texts()
-        assert paragraphs == [" ".join([EXAMPLE_TEXT] * 4)] * 8
-        times = page.locator("#stable .time").all_inner_texts()
-        assert times[:3] == ["0:00", "0:12", "0:24"]
         page.click("#copy")
         holds(page, "document.getElementById('status').textContent === 'Copied.'")
         copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied == "\n\n".join(paragraphs)
+        assert copied == "\n\n".join([" ".join([EXAMPLE_TEXT] * 4)] * 8)
 
 
 ADDED = """async segments => {
@@ -162,71 +159,74 @@ def _visible(page: Any, box: str, element: str) -> bool:
     )
 
 
-def test_text_and_timeline_follow_playback(opened: OpenPage, whole: dict[str, Any]) -> None:
+def test_playback_of_a_long_recording(opened: OpenPage, whole: dict[str, Any]) -> None:
+    """By the slider, by the keyboard and by a word; the page is the same, since the recognition
+    takes the longest."""
     with opened() as shown:
         page = shown.recognized(LONG)
-        index = len(whole["words"]) - 8
-        page.evaluate(
-            "index => document.querySelector(`.part[data-part='${index}']`).click()", index
-        )
-        start = whole["words"][index]["start"]
-        holds(page, f"document.getElementById('audio').currentTime >= {start}")
-        until(lambda: _visible(page, "#text", ".part.playing"))
-        until(lambda: _visible(page, "#scroller", "#words [aria-current]"))
-        assert page.evaluate("document.getElementById('text').scrollTop") > 100
-        # The text does not follow playback after the user has scrolled back.
-        page.hover("#text")
-        page.mouse.wheel(0, -100_000)
-        holds(page, "document.getElementById('text').scrollTop === 0")
-        before = page.inner_text(".part.playing")
-        until(lambda: page.locator(".part.playing").all_inner_texts() not in ([], [before]))
-        assert page.evaluate("document.getElementById('text').scrollTop") == 0
-        page.click("#play")
+        _slider_moves_text_and_timeline(page)
+        _paragraphs_can_be_navigated_by_keyboard(page)
+        _text_and_timeline_follow_playback(page, whole)
 
 
-def test_the_slider_moves_text_and_timeline_before_playback(opened: OpenPage) -> None:
-    with opened() as shown:
-        page = shown.recognized(LONG)
-        assert page.evaluate("document.getElementById('scroller').scrollLeft") == 0
-        width = page.locator("#position").bounding_box()["width"]
-        page.click("#position", position={"x": width * 0.75, "y": 20})
-        at = page.evaluate("Number(document.getElementById('position').value)")
-        assert at == pytest.approx(0.75 * SECONDS, abs=1)
-        assert page.evaluate("document.getElementById('audio').paused")
-        until(lambda: _visible(page, "#scroller", "#playhead"))
-        for key, by in (("ArrowRight", 5), ("PageDown", -30), ("ArrowLeft", -5), ("PageUp", 30)):
-            page.keyboard.press(key)
-            at += by
-            now = page.evaluate("Number(document.getElementById('position').value)")
-            assert now == pytest.approx(at, abs=0.02), key
-        page.keyboard.press("End")
-        until(lambda: page.evaluate("document.getElementById('audio').currentTime") > SECONDS - 1)
-        until(lambda: page.evaluate("document.getElementById('text').scrollTop") > 100)
-        page.keyboard.press("Home")
-        holds(page, "document.getElementById('scroller').scrollLeft < 100")
+def _slider_moves_text_and_timeline(page: Any) -> None:
+    assert page.evaluate("document.getElementById('scroller').scrollLeft") == 0
+    width = page.locator("#position").bounding_box()["width"]
+    page.click("#position", position={"x": width * 0.75, "y": 20})
+    at = page.evaluate("Number(document.getElementById('position').value)")
+    assert at == pytest.approx(0.75 * SECONDS, abs=1)
+    assert page.evaluate("document.getElementById('audio').paused")
+    until(lambda: _visible(page, "#scroller", "#playhead"))
+    for key, by in (("ArrowRight", 5), ("PageDown", -30), ("ArrowLeft", -5), ("PageUp", 30)):
+        page.keyboard.press(key)
+        at += by
+        now = page.evaluate("Number(document.getElementById('position').value)")
+        assert now == pytest.approx(at, abs=0.02), key
+    page.keyboard.press("End")
+    until(lambda: page.evaluate("document.getElementById('audio').currentTime") > SECONDS - 1)
+    until(lambda: page.evaluate("document.getElementById('text').scrollTop") > 100)
+    page.keyboard.press("Home")
+    holds(page, "document.getElementById('scroller').scrollLeft < 100")
 
 
-def test_paragraphs_can_be_navigated_by_keyboard(opened: OpenPage) -> None:
-    with opened() as shown:
-        page = shown.recognized(LONG)
-        page.focus("#text")
-        page.keyboard.press("Tab")
-        focused = "document.activeElement.getAttribute('aria-label')"
-        assert page.evaluate(focused) == "Play from 0:00"
-        for key, time in (
-            ("ArrowDown", "0:12"),
-            ("ArrowDown", "0:24"),
-            ("ArrowUp", "0:12"),
-            ("Home", "0:00"),
-            ("ArrowUp", "0:00"),
-            ("ArrowDown", "0:12"),
-        ):
-            page.keyboard.press(key)
-            assert page.evaluate(focused) == f"Play from {time}"
-        page.keyboard.press("Enter")
-        holds(page, "document.getElementById('audio').currentTime >= 11.9")
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "copy", "all times are one stop"
+def _paragraphs_can_be_navigated_by_keyboard(page: Any) -> None:
+    page.focus("#text")
+    page.keyboard.press("Tab")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(focused) == "Play from 0:00"
+    for key, time in (
+        ("ArrowDown", "0:12"),
+        ("ArrowDown", "0:24"),
+        ("ArrowUp", "0:12"),
+        ("Home", "0:00"),
+        ("ArrowUp", "0:00"),
+        ("ArrowDown", "0:12"),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == f"Play from {time}"
+    assert page.evaluate("document.getElementById('audio').currentTime") < 1
+    page.keyboard.press("Enter")
+    holds(page, "document.getElementById('audio').currentTime >= 11.9")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "copy", "all times are one stop"
+
+
+def _text_and_timeline_follow_playback(page: Any, whole: dict[str, Any]) -> None:
+    index = len(whole["words"]) - 8
+    page.evaluate("index => document.querySelector(`.part[data-part='${index}']`).click()", index)
+    start = whole["words"][index]["start"]
+    holds(page, f"document.getElementById('audio').currentTime >= {start}")
+    until(lambda: _visible(page, "#text", ".part.playing"))
+    until(lambda: _visible(page, "#scroller", "#words [aria-current]"))
+    assert page.evaluate("document.getElementById('text').scrollTop") > 100
+    # The text does not follow playback after the user has scrolled back.
+    page.hover("#text")
+    page.mouse.wheel(0, -100_000)
+    holds(page, "document.getElementById('text').scrollTop === 0")
+    before = page.inner_text(".part.playing")
+    until(lambda: page.locator(".part.playing").all_inner_texts() not in ([], [before]))
+    assert page.evaluate("document.getElementById('text').scrollTop") == 0
+    page.click("#play")
 
 
 def test_a_reload_loses_neither_the_job_nor_its_result(
