@@ -152,6 +152,7 @@ def test_without_times_of_words_segments_stay_whole(qwen_directory: Path) -> Non
     ("options", "message"),
     [
         ({"diarize": "yes"}, "True, False or a Diarizer"),
+        ({"diarize": {"speakers": 2}}, "True, False or a Diarizer"),
         ({"speakers": 2}, "a number of speakers can be used"),
         ({"min_speakers": 2}, "min_speakers can be used"),
         ({"diarize": diarizer(), "channels": "split"}, "by their voices or by channels"),

@@ -18,6 +18,7 @@ from auris.diarization.turns import active_speakers, numbers, turns_of
 from auris.diarization.windows import FRAME, WINDOW_FRAMES, VoiceWindow
 from auris.errors import UsageError
 from auris.recognition.load import check_count
+from auris.recognition.options import VoiceDiarizer
 from auris.text.wrap import one_line
 from auris.types import SAMPLE_RATE, Samples, SpeakerTurn
 
@@ -137,7 +138,7 @@ class DiarizationSession:
         return turns
 
 
-class Diarizer:
+class Diarizer(VoiceDiarizer):
     """Tells the speakers of recordings apart by their voices. Build one with `from_pretrained`.
 
     Attributes:

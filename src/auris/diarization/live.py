@@ -8,8 +8,9 @@ keep their names from one clustering to the next. The turns of `finish` are thos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from auris.diarization.diarizer import DiarizationSession, Diarizer, SpeakerCoun
 from auris.diarization.known import mean_embeddings, names_of
 from auris.diarization.turns import active_speakers, turns_of
 from auris.diarization.windows import FRAME, NO_SAMPLES, VoiceWindow
+from auris.recognition.options import VoiceDiarizer
 from auris.types import SAMPLE_RATE, Samples, SpeakerTurn
 
 Ints = NDArray[np.int64]
@@ -33,25 +35,29 @@ LEAST_FRAMES = 300
 """Fewest frames that are used to label the newest sound, if there are as many."""
 
 
-class LiveDiarization(DiarizationSession):
+class LiveDiarization(DiarizationSession, VoiceDiarizer):
     """The diarization of a recording that grows. Samples that stay are fed; `label_newest` also
     takes those that will be fed later.
 
     Attributes:
-        values: what can change its results, as plain values.
         origin: where the next stream of it begins, in samples.
     """
 
     def __init__(self, diarizer: Diarizer, count: SpeakerCount) -> None:
         diarizer.check(count)
         super().__init__(diarizer.networks, count, diarizer.voices, diarizer.names)
-        self.values = diarizer.values
+        self._values = diarizer.values
         self.origin = 0
         self._newest: list[VoiceWindow] = []  # Of sound that no other window covers yet.
         self._labels: list[Ints] = []  # Speakers of all windows, as far as they are known.
         self._centers = np.zeros((0, 0), np.float32)
         self._current: list[str] = []  # Names of the centers.
         self._clustered = 0
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """What can change its results, as plain values."""
+        return self._values
 
     def label_newest(self, start: int, samples: Samples = NO_SAMPLES) -> None:
         """Tell the speakers of the newest sound apart.

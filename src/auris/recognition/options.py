@@ -6,9 +6,10 @@ import logging
 import math
 import numbers
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, Protocol, TypedDict, cast, runtime_checkable
+from typing import Any, Protocol, TypedDict, cast
 
 from auris.audio.io import Channels, Source
 from auris.audio.pauses import FIRST_PAUSE_SECONDS
@@ -69,11 +70,11 @@ class SearchOptions(TypedDict, total=False):
     hotwords: Sequence[str]
 
 
-@runtime_checkable
-class VoiceDiarizer(Protocol):
+class VoiceDiarizer(ABC):
     """Tells voices apart, see `auris.diarization`."""
 
     @property
+    @abstractmethod
     def values(self) -> Mapping[str, Any]:
         """What can change its results, as plain values."""
 
