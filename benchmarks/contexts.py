@@ -14,7 +14,7 @@ import typer
 from auris.cli.options import ModelOptions
 from auris.cli.table import write_json
 from auris.evaluation.sets import read_set
-from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.evaluation.wer import normalizer_named, require_jiwer, word_edits
 from auris.pipeline import AsrPipeline
 from command_line import run_command
 
@@ -30,31 +30,26 @@ def draw_list(
 
 def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict[str, Any]:
     """Rates and counts of one set."""
-    jiwer, normalize = require_jiwer(), normalizer_named("spoken")
+    require_jiwer()
+    normalize = normalizer_named("spoken")
     clips = {file: normalize(text) for file, text in read_set(path).items()}
     counts = Counter(word for text in clips.values() for word in set(text.split()))
     rng = random.Random(seed)
-    references, texts = [], {"without": [""] * 0, "with": [""] * 0}
-    counted = Counter[str]()
+    edits, counted = Counter[str](), Counter[str]()
     for file, reference in clips.items():
         spoken, others = draw_list(set(reference.split()), counts, size, rng)
         context = spoken + others
         rng.shuffle(context)
-        references.append(f"= {reference}")
         for kind, given in (("without", ""), ("with", ", ".join(context))):
             text = normalize(pipeline.transcribe(str(file), context=given).text)
-            texts[kind].append(f"= {text}")
+            edits[kind] += word_edits(reference, text).total()
             written = set(text.split())
             counted[f"said_{kind}"] += len(written & set(spoken))
             counted[f"unsaid_{kind}"] += len(written & set(others))
         counted["said"] += len(spoken)
         counted["unsaid"] += len(others)
-    words = sum(len(reference.split()) - 1 for reference in references)
-    rates = {}
-    for kind, hypotheses in texts.items():
-        marked = jiwer.process_words(references, hypotheses)
-        edits = marked.substitutions + marked.insertions + marked.deletions
-        rates[f"wer_{kind}"] = edits / max(words, 1)
+    words = sum(len(reference.split()) for reference in clips.values())
+    rates = {f"wer_{kind}": count / max(words, 1) for kind, count in edits.items()}
     return {"set": path.stem, "words": words, **rates, **counted}
 
 

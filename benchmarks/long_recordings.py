@@ -18,7 +18,7 @@ from auris.cli.options import Limit, ModelOptions, TestSets
 from auris.cli.table import Table, write_json
 from auris.evaluation.loading import resident_gb
 from auris.evaluation.sets import read_set
-from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.evaluation.wer import normalizer_named, require_jiwer, word_edits
 from auris.pipeline import AsrPipeline
 from auris.recognition.chunker import AudioChunker
 from auris.recognition.options import chunker_for
@@ -82,13 +82,14 @@ def score_long(
         AurisError: a clip cannot be read.
         MissingExtra: jiwer or whisper-normalizer is not installed.
     """
-    jiwer, normalize = require_jiwer(), normalizer_named(normalizer)
+    require_jiwer()
+    normalize = normalizer_named(normalizer)
     texts = {file: pipeline.transcribe(str(file)).text for file in clips}
     with tempfile.TemporaryDirectory() as folder:
         path = path or Path(folder) / "long.wav"
         order = _write_joined(path, list(clips), seconds)
         reference = _words(normalize, [clips[file] for file in order])
-        clips_wer = _error_rate(jiwer, reference, _words(normalize, [texts[f] for f in order]))
+        clips_wer = _error_rate(reference, _words(normalize, [texts[f] for f in order]))
         for chunk_seconds, vad in cuts:
             transcript, levels = _transcribe(pipeline, path, chunk_seconds, vad)
             decoded = [segment for segment in transcript.segments if not segment.skipped]
@@ -100,7 +101,7 @@ def score_long(
                 chunks=len(decoded),
                 skipped=transcript.skipped,
                 words=len(reference),
-                wer=_error_rate(jiwer, reference, [word for chunk in chunks for word in chunk]),
+                wer=_error_rate(reference, [word for chunk in chunks for word in chunk]),
                 clips_wer=clips_wer,
                 cuts=score_cuts(reference, chunks),
                 resident_gb=levels,
@@ -113,8 +114,8 @@ def _words(normalize: Callable[[str], str], texts: Sequence[str]) -> list[str]:
     return [word for text in texts for word in normalize(text).split()]
 
 
-def _error_rate(jiwer: Any, reference: Sequence[str], text: Sequence[str]) -> float:
-    return float(jiwer.wer(" ".join(reference), " ".join(text)))
+def _error_rate(reference: Sequence[str], text: Sequence[str]) -> float:
+    return word_edits(" ".join(reference), " ".join(text)).total() / len(reference)
 
 
 def _write_joined(path: Path, files: Sequence[Path], seconds: float) -> list[Path]:

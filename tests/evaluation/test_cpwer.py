@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from auris import Diarizer
 from auris.cli.main import main
 from auris.errors import UsageError
-from auris.evaluation.cpwer import Utterance, edits, read_stm, speaker_word_errors
+from auris.evaluation.cpwer import Utterance, read_stm, speaker_word_errors
+from auris.evaluation.wer import word_edits
 from tests.diarization.voices import diarizer
 from tests.server.live import EXAMPLE
 
@@ -77,7 +78,7 @@ def test_errors_are_those_of_the_best_of_all_mappings(reference: Talk, found: Ta
         for one, names in ((reference, "ABC"), (found, "123"))
     )
     best = min(
-        sum(edits(row, column) for row, column in zip(truth, order, strict=True))
+        sum(word_edits(row, column).total() for row, column in zip(truth, order, strict=True))
         for order in permutations(guess)
     )
     assert speaker_word_errors(talk(reference), talk(found)).errors == best

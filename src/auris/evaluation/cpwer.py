@@ -18,7 +18,7 @@ import numpy as np
 from auris.errors import UsageError
 from auris.evaluation.diarization import assignment
 from auris.evaluation.sets import read_columns, recording_path
-from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.evaluation.wer import normalizer_named, word_edits
 from auris.pipeline import AsrPipeline
 from auris.types import Transcript
 
@@ -83,22 +83,15 @@ def speaker_word_errors(
     count = max(len(truth), len(guess))
     rows = [*truth.values(), *[""] * (count - len(truth))]
     columns = [*guess.values(), *[""] * (count - len(guess))]
-    costs = np.array([[edits(row, column) for column in columns] for row in rows])
+    costs = np.array([[word_edits(row, column).total() for column in columns] for row in rows])
     pairs = assignment(-costs) if count else []
     return SpeakerWordErrors(
         words=sum(len(text.split()) for text in truth.values()),
         errors=int(sum(costs[pair] for pair in pairs)),
-        plain_errors=edits(_joined(expected), _joined(actual)),
+        plain_errors=word_edits(_joined(expected), _joined(actual)).total(),
         speakers=len(guess),
         expected=len(truth),
     )
-
-
-def edits(reference: str, text: str) -> int:
-    """Least number of words to substitute, insert and delete."""
-    # jiwer refuses an empty reference.
-    aligned = require_jiwer().process_words(f"= {reference}", f"= {text}")
-    return int(aligned.substitutions + aligned.insertions + aligned.deletions)
 
 
 def _in_time(utterances: Iterable[Utterance]) -> list[Utterance]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from auris.errors import UsageError
-from auris.evaluation.wer import normalizer_named, require_jiwer
+from auris.evaluation.wer import normalizer_named, require_jiwer, word_edits
 from auris.pipeline import AsrPipeline
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def score_hotwords(
         UsageError: no text has a name, or an option is impossible.
         MissingExtra: jiwer is not installed.
     """
-    jiwer, lists = require_jiwer(), lists_of(names, size)
+    require_jiwer()
+    lists = lists_of(names, size)
     spelled = {" ".join(_words(name)) for name in names}
     spoken = plain = written = wrong = total = changed = 0
     without, spent = 0.0, 0.0
@@ -142,9 +143,8 @@ def score_hotwords(
         written += len(own & set(with_list))
         wrong += len(listed & set(with_list) - set(_words(reference)))
         if file in others and before:
-            aligned = jiwer.process_words(" ".join(before), " ".join(with_list))
             total += len(before)
-            changed += aligned.substitutions + aligned.deletions + aligned.insertions
+            changed += word_edits(" ".join(before), " ".join(with_list)).total()
     if not spoken:
         raise UsageError(
             "The texts of the test set have to say names of the list",

@@ -127,19 +127,23 @@ def word_error_rate(references: Mapping[Path, str], hypotheses: Mapping[Path, st
     words = edits = 0
     for file, text in hypotheses.items():
         reference = normalize(references[file]).strip()
-        edits += _edits(reference, normalize(text).strip()).total()
+        edits += word_edits(reference, normalize(text).strip()).total()
         words += len(reference.split())
     return edits / words if words else None
 
 
-def _edits(reference: str, hypothesis: str) -> Counter[str]:
-    """Numbers of edits by kind (`EDITS`) between two normalized texts.
+def word_edits(reference: str, text: str) -> Counter[str]:
+    """Least numbers of words to substitute, insert and delete, by kind (`EDITS`), so that a
+    reference becomes a text.
+
+    Args:
+        reference, text: words separated by spaces.
 
     Raises:
         MissingExtra: jiwer is not installed.
     """
     # jiwer refuses an empty reference, but inserted words are errors there, too.
-    aligned = require_jiwer().process_words(f"= {reference}", f"= {hypothesis}")
+    aligned = require_jiwer().process_words(f"= {reference}", f"= {text}")
     return Counter({kind: getattr(aligned, kind) for kind in EDITS})
 
 
@@ -176,7 +180,7 @@ def score_set(
     stages = defaultdict[str, float](float)
     for file, transcript in transcripts.items():
         reference, hypothesis = normalize(clips[file]).strip(), normalize(transcript.text).strip()
-        counts = _edits(reference, hypothesis)
+        counts = word_edits(reference, hypothesis)
         edits.update(counts)
         words = len(reference.split())
         scores.append(ClipScore(str(file), reference, hypothesis, counts.total(), words))
