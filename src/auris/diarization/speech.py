@@ -14,10 +14,10 @@ from torch import Tensor
 
 from auris.audio.silero import FRAME as SILERO_FRAME
 from auris.audio.silero import SileroFrames, SileroNetwork, silero_file
+from auris.diarization.windows import FRAME
 from auris.models.speaker_segmentation import CENTER, STEP
 from auris.types import SAMPLE_RATE
 
-FRAME = SAMPLE_RATE // 100
 SPEECH_PROBABILITY = 0.5
 
 BAND_HZ = (150.0, 5000.0)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auris.diarization.clustering import NOBODY
-from auris.diarization.windows import FRAME, VoiceWindow, spans_of
+from auris.diarization.windows import FRAME, VoiceWindow, joined_spans
 from auris.types import SAMPLE_RATE, SpeakerTurn
 
 BLOCK_FRAMES = 6000
@@ -99,10 +99,5 @@ def turns_of(
 
 def _spans(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """First and end frame of each turn of a speaker."""
-    spans: list[tuple[int, int]] = []
-    for first, last in spans_of(state):
-        if spans and first - spans[-1][1] < FILLED_FRAMES:
-            spans[-1] = (spans[-1][0], last)
-        else:
-            spans.append((first, last))
+    spans = joined_spans(state, FILLED_FRAMES - 1)
     return [(first, last) for first, last in spans if last - first >= LEAST_FRAMES]

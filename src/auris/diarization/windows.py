@@ -229,18 +229,20 @@ def spans_of(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def _stretches(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and end frame of each stretch of the speech of a voice."""
+def joined_spans(state: NDArray[np.bool_], pause: int) -> list[tuple[int, int]]:
+    """As `spans_of`, without the pauses of up to so many frames between runs."""
     joined: list[tuple[int, int]] = []
     for first, last in spans_of(state):
-        if joined and first - joined[-1][1] <= PAUSE_FRAMES:
+        if joined and first - joined[-1][1] <= pause:
             joined[-1] = (joined[-1][0], last)
         else:
             joined.append((first, last))
-    stretches = []
-    for first, last in joined:
-        stretches += _evenly(first, last)
-    return stretches
+    return joined
+
+
+def _stretches(state: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and end frame of each stretch of the speech of a voice."""
+    return [stretch for span in joined_spans(state, PAUSE_FRAMES) for stretch in _evenly(*span)]
 
 
 def _evenly(first: int, last: int, target: int = STRETCH_FRAMES) -> list[tuple[int, int]]:

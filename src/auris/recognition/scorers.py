@@ -153,8 +153,7 @@ def written(tokenizer: Tokenizer, phrase: str) -> list[int]:
     case only has no capital letters."""
     given = tokenizer.encode(phrase)
     for ids in (given, *map(tokenizer.encode, spellings(phrase))):
-        text = b"".join(map(tokenizer.bytes, ids)).decode(errors="replace").strip()
-        if text.lower() == phrase.lower():
+        if tokenizer.decode(ids).strip().lower() == phrase.lower():
             return ids
     return given
 
