@@ -50,11 +50,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(with_options(command))
-benchmark.app.command()(with_options(vad))
-benchmark.app.command()(with_options(der))
-benchmark.app.command()(with_options(cpwer))
-benchmark.app.command()(with_options(stream))
-benchmark.app.command()(with_options(hotwords))
+for command in (vad, der, cpwer, stream, hotwords):
+    benchmark.app.command()(with_options(command))
 app.add_typer(batch.app)
 app.add_typer(scale.app)
 app.add_typer(train.app)
