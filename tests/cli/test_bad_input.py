@@ -127,6 +127,27 @@ def test_every_command_with_vad_names_a_missing_detector(
         failed(done, 1, "needs the package silero-vad", "auris-asr[vad]")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (("transcribe", "a.wav", "--beam-size", 20), "--beam-size has to be 1 to 16, but it is 20"),
+        (
+            ("transcribe", "a.wav", "--batch-size", 0),
+            "--batch-size has to be 1 or more, but it is 0",
+        ),
+        (
+            ("transcribe", "--max_new_tokens", 0),
+            "--max-new-tokens has to be 1 or more, but it is 0",
+        ),
+        (("transcribe", "--threads", 0), "--threads has to be 1 to 1024, but it is 0"),
+        (("serve", "--port", -1), "--port has to be 0 to 65535, but it is -1"),
+        (("benchmark", "vad", "--threshold", "nan"), "--threshold has to be 0 to 1, but it is nan"),
+    ],
+)
+def test_numbers_out_of_range(auris: Auris, arguments: tuple[object, ...], wrong: str) -> None:
+    failed(auris(*arguments), 2, f"auris: {wrong}: correct it.")
+
+
 @pytest.mark.parametrize("option", ["--batch-size", "--max-new-tokens"])
 def test_batch_sizes_and_budgets_out_of_range(auris: Auris, recordings: Path, option: str) -> None:
     failed(auris("transcribe", recordings / "a.wav", option, 10**13), 2, "from 1 to 1048576")
@@ -225,10 +246,7 @@ def test_no_recording_is_a_usage_error(auris: Auris) -> None:
     "arguments",
     [
         ("transcribe", "a.wav", "--nonsense"),
-        ("transcribe", "a.wav", "--batch-size", "0"),
         ("transcribe", "a.wav", "--batch-size", "many"),
-        ("transcribe", "a.wav", "--max_new_tokens", "0"),
-        ("transcribe", "a.wav", "--threads", "0"),
         ("transcribe", "a.wav", "--start", "soon"),
         ("nonsense",),
         ("convert",),

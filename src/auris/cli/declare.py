@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 import typer
+
+from auris.errors import UsageError
 
 
 def option(
@@ -25,9 +28,26 @@ def option(
         names: of the option, if not that of the parameter.
         default: how the default is described; True for its value, False for nothing.
         group: heading of the help under which it is shown; None for the first one.
-        settings: of `typer.Option`.
+        settings: of `typer.Option`; `min` and `max` are shown and checked here.
     """
+    least, most = settings.pop("min", None), settings.pop("max", None)
+    if least is not None:
+        allowed = f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+        settings.setdefault("metavar", f"<{allowed}>")
+        settings["callback"] = _range_check(least, most, allowed)
     return typer.Option(*names, help=text, show_default=default, rich_help_panel=group, **settings)
+
+
+def _range_check(least: float, most: float | None, allowed: str) -> Callable[..., Any]:
+    """A callback of an option that refuses numbers out of a range."""
+
+    def check(parameter: typer.CallbackParam, number: float | None) -> float | None:
+        if number is None or least <= number <= (math.inf if most is None else most):
+            return number
+        name = parameter.opts[0]
+        raise UsageError(f"{name} has to be {allowed}", f"it is {number}", "correct it")
+
+    return check
 
 
 MACHINE = "Model and machine"
