@@ -10,7 +10,7 @@ from pathlib import Path
 from auris.audio.encoded import is_data_uri
 from auris.audio.io import Source
 from auris.audio.remote import is_url
-from auris.errors import UsageError
+from auris.errors import UnreadableAudio, UsageError
 
 # fmt: off
 MEDIA = frozenset((
@@ -76,3 +76,23 @@ def input_of(folder: Path | None, names: Iterable[str]) -> str:
 def source_of(folder: Path | None, name: str) -> Source:
     """Where a recording of a run lies."""
     return str(folder / name) if folder is not None else name
+
+
+def check_regular(source: Source) -> None:
+    """Refuse a pipe or a device. Opening a pipe waits until another program writes to it, which
+    would block a run.
+
+    Raises:
+        UnreadableAudio: the recording is one.
+    """
+    path = Path(str(source))
+    try:
+        regular = path.is_file() or path.is_dir() or not path.exists()
+    except (OSError, ValueError):  # Addresses and data URIs need not be possible paths.
+        return
+    if not regular:
+        raise UnreadableAudio(
+            "A recording of a folder or a list has to be a file",
+            f"{str(source)!r} is not a regular file",
+            "leave it out, or give a pipe to auris transcribe",
+        )

@@ -29,7 +29,7 @@ from auris.cli.output import (
     relative_stem,
 )
 from auris.cli.progress import ProgressLine
-from auris.errors import UsageError
+from auris.errors import UnreadableAudio, UsageError
 from auris.types import Transcript
 
 if TYPE_CHECKING:
@@ -247,12 +247,14 @@ def _report(results: ResultsFile, names: list[str], interrupted: bool) -> int:
 
 def _missing(results: ResultsFile, folder: Path | None, names: list[str]) -> list[str]:
     """The recordings without a result. Those that are no regular files get their failure here."""
-    from auris.audio.listing import source_of
-    from auris.output.results_file import irregular
+    from auris.audio.listing import check_regular, source_of
+    from auris.recognition.scheduler import Failure
 
     for name in results.missing(names):
-        if failure := irregular(source_of(folder, name)):
-            results.append(name, failure)
+        try:
+            check_regular(source_of(folder, name))
+        except UnreadableAudio as error:
+            results.append(name, Failure(error))
     return results.missing(names)
 
 

@@ -17,9 +17,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from auris.audio.io import Source
 from auris.checkpoints.atomic import new_file, write_all
-from auris.errors import OutputError, UnreadableAudio, UsageError
+from auris.errors import OutputError, UsageError
 from auris.recognition.scheduler import Failure
 from auris.types import Transcript
 
@@ -253,24 +252,3 @@ def _writing(path: Path) -> Iterator[None]:
             f"{str(path)!r} cannot be written ({error.strerror or error})",
             "name another, or make room; the results so far stay",
         ) from error
-
-
-def irregular(source: Source) -> Failure | None:
-    """The failure of a recording that is a pipe or a device; None for anything else.
-
-    Opening a pipe waits until another program writes to it, which would block the run.
-    """
-    path = Path(str(source))
-    try:
-        regular = path.is_file() or path.is_dir() or not path.exists()
-    except (OSError, ValueError):  # Addresses and data URIs need not be possible paths.
-        return None
-    if regular:
-        return None
-    return Failure(
-        UnreadableAudio(
-            "A recording of a folder or a list has to be a file",
-            f"{str(source)!r} is not a regular file",
-            "leave it out, or give a pipe to auris transcribe",
-        )
-    )
