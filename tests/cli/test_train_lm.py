@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def test_the_command_writes_a_model_and_its_perplexity(
     done = auris("train", "lm", text, "--out", out, "--min-count", 1, "--dev", text)
     assert (done.code, done.err) == (0, "")
     assert "read 8 sentences" in done.out
+    assert re.search(rf"wrote {re.escape(str(out))}, \d+\.\d kB\n", done.out)
     assert "perplexity" in done.out
     assert load_language_model(out).is_known("shells")
 

@@ -8,6 +8,7 @@ import typer
 
 from auris.cli.declare import option
 from auris.cli.options import Revision, SourceModel, TargetDirectory
+from auris.cli.table import shown_size
 from auris.errors import CheckpointError, UsageError
 
 
@@ -24,9 +25,9 @@ def models() -> None:
             typer.echo(f"{name}: {error.sentence}", err=True)
             continue
         kind = type(config).__name__.removesuffix("Config")
-        size = sum(path.stat().st_size for path in directory.glob("*.safetensors")) / 1e6
+        size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
         mark = "  (default)" if name == DEFAULT_MODEL else ""
-        typer.echo(f"{name}  {kind}, {layout} layout, {size:.1f} MB, {directory}{mark}")
+        typer.echo(f"{name}  {kind}, {layout} layout, {shown_size(size)}, {directory}{mark}")
     if not directories:
         typer.echo("no models here; download one with: auris pull OWNER/NAME", err=True)
 

@@ -40,6 +40,14 @@ class Table:
         typer.echo(f"{row}  {last}")
 
 
+def shown_size(size: int) -> str:
+    """A number of bytes in the unit that fits it: MB, kB or bytes."""
+    for unit, count in (("MB", 1e6), ("kB", 1e3)):
+        if size >= count:
+            return f"{size / count:.1f} {unit}"
+    return f"{size} bytes"
+
+
 def write_json(summary: dict[str, Any]) -> None:
     """Write the figures as one line of JSON, with dataclasses as objects, and null for a number
     that is not finite, which JSON does not have."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from auris.cli.declare import option, with_options
+from auris.cli.table import shown_size
 from auris.errors import UsageError
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def lm(
     )
     model = load_or_train(texts, settings, typer.echo)
     size = save_language_model(model, out)
-    typer.echo(f"wrote {out}, {size / MEGABYTE:.1f} MB")
+    typer.echo(f"wrote {out}, {shown_size(size)}")
     for path in dev or []:
         score = score_text(model, [path])
         typer.echo(
