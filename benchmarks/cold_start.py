@@ -19,11 +19,12 @@ from typing import Annotated
 
 import typer
 
-from auris.cli.benchmark import models_or_default, names
+from auris.cli.benchmark import names
 from auris.cli.options import (
     Dtypes,
     Models,
     Runs,
+    models_or_default,
 )
 from auris.cli.table import write_json
 from auris.diagnostics.parity import noise_clip

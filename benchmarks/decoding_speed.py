@@ -12,12 +12,13 @@ import typer
 from torch import Tensor
 
 from auris.backends.base import best_of
-from auris.cli.benchmark import models_or_default, names
+from auris.cli.benchmark import names
 from auris.cli.options import (
     ClipTokens,
     Dtypes,
     Models,
     Threads,
+    models_or_default,
 )
 from auris.cli.table import Table, write_json
 from auris.cli.values import numbers

@@ -12,6 +12,7 @@ from auris import AsrPipeline
 from auris.checkpoints import quantization_config
 from auris.cli.advice import advise_int8, advise_official
 from auris.cli.main import main
+from tests.cli.command import Auris
 from tests.tiny_models import write_tiny
 
 
@@ -43,6 +44,19 @@ def test_pipes_and_small_models_show_nothing(
     advise_int8(AsrPipeline.from_pretrained("tiny", device="cpu"))
     advise_int8(AsrPipeline.from_pretrained(directory, device="cpu"))
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", [("serve", "--port", 0), ("wyoming",)])
+def test_servers_tell_on_a_terminal_what_they_load(
+    auris: Auris, monkeypatch: pytest.MonkeyPatch, command: tuple[object, ...]
+) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("wyoming")
+    assert "loading" not in auris(*command, "-m", "no-such-model").err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    first, second = auris(*command, "-m", "no-such-model").err.splitlines()
+    assert first == "auris: loading no-such-model"
+    assert "'no-such-model' is neither" in second
 
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "kitchen_fan.flac")

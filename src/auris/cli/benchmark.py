@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -34,6 +33,7 @@ from auris.cli.options import (
     Threads,
     Vad,
     VadModel,
+    models_or_default,
 )
 from auris.cli.table import Table, write_json
 from auris.cli.values import numbers, read_hotwords
@@ -108,13 +108,6 @@ def load(
     answer = help_seconds(runs)
     typer.echo(f"auris --help: {answer:.2f} s")
     write_json({"help_seconds": answer, "models": rows})
-
-
-def models_or_default(models: list[str] | None) -> list[str]:
-    """The models that are named, or the default model."""
-    from auris.checkpoints.hub import DEFAULT_MODEL
-
-    return models or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL]
 
 
 @dataclass(frozen=True)

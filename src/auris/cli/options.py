@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -157,6 +158,19 @@ Runs = Annotated[int, option("Counted runs of each, after one that warms up.", m
 Limit = Annotated[
     int | None, option("Use only the first N clips of every set.", min=1, metavar="N")
 ]
+
+
+def models_or_default(models: list[str] | None) -> list[str]:
+    """The models that are named, or the default model."""
+    from auris.checkpoints.hub import DEFAULT_MODEL
+
+    return models or [os.environ.get("AURIS_MODEL") or DEFAULT_MODEL]
+
+
+def show_loading(models: list[str] | None) -> None:
+    """Tell on a terminal which models are loaded, since a server answers some seconds later."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"auris: loading {', '.join(models_or_default(models))}\n")
 
 
 @dataclass(frozen=True)

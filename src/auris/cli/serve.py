@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from auris.cli.declare import option
+from auris.cli.options import show_loading
 from auris.cli.server_options import ServerOptions, require_server_packages
 
 if TYPE_CHECKING:
@@ -39,4 +40,6 @@ def serve(options: ServeOptions) -> None:
     require_server_packages("auris serve", "serve")
     from auris.server.run import run
 
-    run(options.settings())
+    settings = options.settings()
+    show_loading(options.models)
+    run(settings)

@@ -15,6 +15,7 @@ from auris.cli.options import (
     Models,
     Threads,
     VadModel,
+    show_loading,
 )
 from auris.errors import MissingExtra
 
@@ -61,6 +62,7 @@ def wyoming(
 
     limits = Limits(streams, audio_seconds, idle_seconds, stop_seconds)
     address = Address(uri)
+    show_loading(models)
     loaded = []
     for name in models or (None,):
         pipeline = ModelOptions(name, device=device, dtype=dtype, threads=threads).pipeline(lm=lm)
