@@ -50,8 +50,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(with_options(command))
-for command in (vad, der, cpwer, stream, hotwords):
-    benchmark.app.command()(with_options(command))
+for measurement in (vad, der, cpwer, stream, hotwords):
+    benchmark.app.command()(with_options(measurement))
 app.add_typer(batch.app)
 app.add_typer(scale.app)
 app.add_typer(train.app)
