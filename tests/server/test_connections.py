@@ -16,7 +16,7 @@ import pytest
 from auris.server import connections, middleware
 from auris.server.connections import most_connections
 from auris.server.settings import Settings
-from tests.server.live import Live, running
+from tests.server.live import Live, running, until
 from tests.server.test_program import POSIX, SERVE, serving
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
@@ -108,15 +108,24 @@ def test_a_stalled_body_is_refused(live: Live) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_client_that_does_not_read_its_response_is_disconnected(live: Live) -> None:
-    requests = 2000
+def test_a_client_that_does_not_read_its_response_is_disconnected(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests, lost = 2000, []
+    real = connections.GuardedHttp.connection_lost
+
+    def connection_lost(protocol: connections.GuardedHttp, error: Exception | None) -> None:
+        lost.append(protocol.client)
+        real(protocol, error)
+
+    monkeypatch.setattr(connections.GuardedHttp, "connection_lost", connection_lost)
     with _connection(live.url) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(2)
         request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
         with contextlib.suppress(OSError):
             connection.sendall(request * requests)
-        time.sleep(1)
+        until(lambda: connection.getsockname() in lost, SECONDS)
         connection.settimeout(SECONDS)
         answered = 0
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from auris import Segment, Word
 from auris.errors import OutputError
 from auris.server.errors import ApiError
+from auris.server.jobs import files as files_module
 from auris.server.jobs import runner as runner_module
 from auris.server.jobs import store as store_module
 from auris.server.jobs.store import Job, JobStore
@@ -89,14 +91,20 @@ def test_jobs_of_a_dead_process_are_resumed(tmp_path: Path) -> None:
     other.close()
 
 
+def _set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """The time of day of the jobs; the rest of the process keeps its own."""
+    clock = SimpleNamespace(time=lambda: seconds, monotonic=time.monotonic)
+    for module in (store_module, files_module):
+        monkeypatch.setattr(module, "time", clock)
+
+
 def test_a_job_of_a_living_process_is_never_taken_over(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also not from the process itself after a suspension or a change of the clock."""
     name = _accept(store)
     assert store.claim(MODELS) is not None
-    later = time.time() + 1e6
-    monkeypatch.setattr(store_module.time, "time", lambda: later)
+    _set_clock(monkeypatch, time.time() + 1e6)
     other = JobStore(tmp_path)
     assert store.claim(MODELS) is None
     assert other.claim(MODELS) is None
@@ -296,10 +304,10 @@ def test_expired_jobs_are_removed(
 ) -> None:
     """Unfinished jobs stay, however old they are, as do recently finished ones."""
     now = time.time()
-    monkeypatch.setattr(store_module.time, "time", lambda: now - 100)
+    _set_clock(monkeypatch, now - 100)
     cancelled, waiting = _accept(store), _accept(store)
     store.cancel(cancelled)
-    monkeypatch.setattr(store_module.time, "time", lambda: now)
+    _set_clock(monkeypatch, now)
     fresh = _accept(store)
     store.cancel(fresh)
     assert store.expire(101.0) == 0

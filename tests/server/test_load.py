@@ -32,11 +32,13 @@ class Slow:
         self._real = real
         self.begun = 0
         self.go = threading.Event()
+        self._lock = threading.Lock()
 
     def __call__(self, file: Any, *given: Any) -> Any:
         file.seek(0)
         if file.read() == b"slow":
-            self.begun += 1
+            with self._lock:
+                self.begun += 1
             self.go.wait(60)
         return self._real(file, *given)
 
