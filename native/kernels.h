@@ -116,18 +116,18 @@ constexpr int kAhead = 8192;
 // places of the cache.
 inline int64_t padded(int64_t columns) { return columns + 64; }
 
-// Of wide products in floating point: rows of activations in a tile, those that are laid out at a time at
-// most, and their numbers.
-constexpr int kLaidRows = 3, kMostLaid = 48, kLaidFloats = 52 << 10;
+// Of wide products in floating point, whose rows are in part-major order (see floats.inc): rows of
+// activations in a tile, those that are in this order at a time at most, and their numbers.
+constexpr int kPartRows = 3, kMostPartRows = 48, kPartFloats = 52 << 10;
 
 // Whether the numbers of a matrix are in floating point.
 inline bool is_float(const auris_matrix& matrix) { return matrix.format != AURIS_INTEGERS; }
 
 // Bytes that `products` needs as scratch: a block of rows as they are multiplied, and 16 unpacked, or
-// kSomeRows of activations as 16-bit numbers. In floating point, what is laid out of activations and
-// four rows of weights.
+// kSomeRows of activations as 16-bit numbers. In floating point, rows of activations and four of
+// weights in part-major order.
 inline int64_t scratch_bytes(const auris_matrix& matrix) {
-  if (is_float(matrix)) return sizeof(float) * (kLaidFloats + (kLaidRows + 4) * padded(matrix.width));
+  if (is_float(matrix)) return sizeof(float) * (kPartFloats + (kPartRows + 4) * padded(matrix.width));
   return (kRowBlock + 2 * kSomeRows) * padded(matrix.columns);
 }
 
