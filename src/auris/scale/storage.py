@@ -144,12 +144,9 @@ class Storage:
             if self._local:
                 with new_file(Path(path)) as file:
                     file.write(data)
-            elif self._atomic:
-                self._fs.pipe_file(path, data)
             else:
-                draft = self._draft(path)
-                self._fs.pipe_file(draft, data)
-                self._fs.mv(draft, path)
+                with self._atomically(path) as target:
+                    self._fs.pipe_file(target, data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write an object unless there is one; returns whether it was written.
@@ -203,12 +200,18 @@ class Storage:
             if self._local:
                 with open(file, "rb") as source, new_file(Path(path)) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
-            elif self._atomic:
-                self._fs.put_file(str(file), path)
             else:
-                draft = self._draft(path)
-                self._fs.put_file(str(file), draft)
-                self._fs.mv(draft, path)
+                with self._atomically(path) as target:
+                    self._fs.put_file(str(file), target)
+
+    @contextmanager
+    def _atomically(self, path: str) -> Iterator[str]:
+        """Where to write an object of a filesystem that is not local, so that it appears when it is
+        complete: in its place, or next to it, from where it is moved."""
+        target = path if self._atomic else self._draft(path)
+        yield target
+        if not self._atomic:
+            self._fs.mv(target, path)
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)
