@@ -193,16 +193,16 @@ class BeamSearch:
             the search is over.
         """
         parents = self._with_probe(hypotheses, logits)
-        tokens = self._next_tokens(parents, logits)
+        candidates = self._next_tokens(parents, logits)
         following: list[tuple[int, Hypothesis]] = []
         used: set[tuple[int, int]] = set()
         if any(parent.in_beam for parent in parents):
-            beam = self._best_first(tokens)
+            beam = self._best_first(candidates)
             following, used = self._follow_best(parents, beam, self.request.beam_size, self.ended)
             if self._is_over([child for _, child in following]):
                 following = []
         if self.request.hotwords is not None:
-            raised = self._raised(tokens, used)
+            raised = self._raised(candidates, used)
             outside, _ = self._follow_best(parents, raised, MOST_OUTSIDE, self.ended_outside)
             following += [
                 (parent, replace(child, in_beam=False))
@@ -306,11 +306,11 @@ class BeamSearch:
         }
         return _NextTokens(parents, best, bonuses)
 
-    def _best_first(self, following: _NextTokens) -> Iterator[_Extension]:
+    def _best_first(self, candidates: _NextTokens) -> Iterator[_Extension]:
         """The extensions of the beam, the best ones first. A token is scored only if the most that
         the scorer may add to it makes it the best of those that are left."""
-        rows = [row for row, one in enumerate(following.hypotheses) if one.in_beam]
-        limits = self._limits(following, rows)
+        rows = [row for row, one in enumerate(candidates.hypotheses) if one.in_beam]
+        limits = self._limits(candidates, rows)
         count = limits.shape[1]
         limits = limits.ravel()
         scored: list[tuple[float, int, int, _Extension]] = []
@@ -318,19 +318,19 @@ class BeamSearch:
             limit = limits.item(index)
             while scored and scored[0][0] < -limit:
                 yield heappop(scored)[-1]
-            extension = self._extension(following, rows[index // count], index % count)
+            extension = self._extension(candidates, rows[index // count], index % count)
             heappush(scored, (-extension.score, extension.parent, extension.token, extension))
         while scored:
             yield heappop(scored)[-1]
 
-    def _limits(self, following: _NextTokens, rows: Sequence[int]) -> Scores:
+    def _limits(self, candidates: _NextTokens, rows: Sequence[int]) -> Scores:
         """The most that the scores of some hypotheses with one more token may be, [rows, n]."""
         # There are more tokens where there are hotwords.
-        tokens = following.best.tokens[:, : self._beam_tokens]
-        logprobs = following.best.logprobs[:, : self._beam_tokens]
+        tokens = candidates.best.tokens[:, : self._beam_tokens]
+        logprobs = candidates.best.logprobs[:, : self._beam_tokens]
         if len(rows) < len(tokens):
             tokens, logprobs = tokens[rows], logprobs[rows]
-        hypotheses = [following.hypotheses[row] for row in rows]
+        hypotheses = [candidates.hypotheses[row] for row in rows]
         most = self._scorer.most([one.state for one in hypotheses], tokens)
         scores = np.array([[one.score] for one in hypotheses])
         with np.errstate(invalid="ignore"):
@@ -340,26 +340,26 @@ class BeamSearch:
         return limits
 
     def _raised(
-        self, following: _NextTokens, used: Collection[tuple[int, int]]
+        self, candidates: _NextTokens, used: Collection[tuple[int, int]]
     ) -> list[_Extension]:
         """Extensions with hotwords which are not used, the best ones with their bonus first."""
-        outside = [row for row, one in enumerate(following.hypotheses) if not one.in_beam]
+        outside = [row for row, one in enumerate(candidates.hypotheses) if not one.in_beam]
         if outside:  # Scored together, as those of the beam were, before each is followed.
-            states = [following.hypotheses[row].state for row in outside]
-            self._scorer.most(states, following.best.tokens[outside])
+            states = [candidates.hypotheses[row].state for row in outside]
+            self._scorer.most(states, candidates.best.tokens[outside])
         extensions = []
-        for parent, hypothesis in enumerate(following.hypotheses):
-            for number, token in enumerate(following.best.tokens[parent].tolist()):
-                bonus, _ = following.bonus(parent, number)
+        for parent, hypothesis in enumerate(candidates.hypotheses):
+            for number, token in enumerate(candidates.best.tokens[parent].tolist()):
+                bonus, _ = candidates.bonus(parent, number)
                 may_count = number < self._beam_tokens or bonus > 0
                 if may_count and hypothesis.bonus + bonus > 0 and (parent, token) not in used:
-                    extensions.append(self._extension(following, parent, number))
+                    extensions.append(self._extension(candidates, parent, number))
         extensions.sort(key=lambda one: -one.score - one.bonus)
         return extensions
 
-    def _extension(self, following: _NextTokens, parent: int, number: int) -> _Extension:
+    def _extension(self, candidates: _NextTokens, parent: int, number: int) -> _Extension:
         """The extension of a hypothesis by one of its next tokens."""
-        hypothesis, best = following.hypotheses[parent], following.best
+        hypothesis, best = candidates.hypotheses[parent], candidates.best
         token = best.tokens.item(parent, number)
         logprob, margin = best.logprobs.item(parent, number), best.margins.item(parent, number)
         score, state = 0.0, hypothesis.state
@@ -367,7 +367,7 @@ class BeamSearch:
             score = self._scorer.end(state)
         else:
             score, state = self._scorer.follow(state, token, min(margin, 0.0))
-        bonus, bonus_state = following.bonus(parent, number)
+        bonus, bonus_state = candidates.bonus(parent, number)
         total, total_bonus = hypothesis.score + logprob + score, hypothesis.bonus + bonus
         return _Extension(parent, token, logprob, margin, total, state, total_bonus, bonus_state)
 

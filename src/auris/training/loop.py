@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
@@ -75,7 +75,7 @@ class LoopParts:
     """The processes and the device, launched."""
 
 
-class TrainingLoop:
+class TrainingLoop(ABC):
     """One run; subclasses say what its batches and scores are."""
 
     def __init__(self, parts: LoopParts) -> None:
