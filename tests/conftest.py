@@ -32,6 +32,15 @@ LONGEST = "test_tutorials.py"
 """The file with the longest tests: begun last, one of them would run alone at the end."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """End the first of two measurements that pytest-cov begins in a worker process. Nobody reads
+    it; it would go on, and take its time, where the second is paused."""
+    coverage = config.pluginmanager.getplugin("_cov")
+    first = getattr(coverage, "cov_controller", None)
+    if first is not None and "PYTEST_XDIST_WORKER" in os.environ:
+        first.pause()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first, and do not measure coverage in `NOT_MEASURED` and in tests of
     random inputs, which run the same lines hundreds of times.
