@@ -47,6 +47,9 @@ class TableScorer:
     def may_add(self, state: State) -> bool:
         return True
 
+    def without_locations(self) -> TableScorer:
+        return self
+
     def end(self, state: State) -> float:
         assert isinstance(state, tuple)
         return self._ends.get(state[-1] if state else -1, 0.0)

@@ -369,6 +369,67 @@ def test_a_hotword_is_followed_outside_the_beam() -> None:
     assert texts(list(decode(Names(8), [searched], STOPS)))[0] == ([4, 5], "stop")
 
 
+def test_a_hotword_counts_as_much_in_a_longer_text() -> None:
+    class Words(RandomBackend):
+        """Writes the hotword 2, and 3, 3, 3 behind it or with a lower probability nothing."""
+
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.full((6,), -9.0)
+            if len(row) == 1:
+                scores[2] = 3.0
+            elif len(row) == 2:
+                scores[3], scores[0] = 3.0, 2.0
+            else:
+                scores[3 if len(row) < 5 else 0] = 3.0
+            return scores
+
+    request = Request(0, [9], 9, beam_size=2)
+    plain = texts(list(decode(Words(6), [request], STOPS)))[0]
+    assert plain == ([2, 3, 3, 3], "stop")
+    for bonus in (1.0, 10.0, 100.0):
+        searched = replace(request, hotwords=TableScorer({(-1, 2): bonus}))
+        assert texts(list(decode(Words(6), [searched], STOPS)))[0] == plain
+
+
+@pytest.mark.parametrize("bonus", [1.0, 10.0, 100.0])
+def test_a_text_with_a_hotword_is_not_better_for_being_shorter(bonus: float) -> None:
+    class Words(RandomBackend):
+        """Writes the hotword 2, and 3 several times behind it, with as much for each token."""
+
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.full((6,), -9.0)
+            if len(row) == 1:
+                scores[2] = 3.0
+            elif len(row) < 6:
+                scores[3], scores[0] = 3.0, 2.6
+            else:
+                scores[0] = 3.0
+            return scores
+
+    request = Request(0, [9], 9, beam_size=8)
+    plain = texts(list(decode(Words(6), [request], STOPS)))[0]
+    assert len(plain[0]) > 3
+    searched = replace(request, hotwords=TableScorer({(-1, plain[0][0]): bonus}))
+    assert texts(list(decode(Words(6), [searched], STOPS)))[0] == plain
+
+
+def test_a_truncated_text_with_a_hotword_does_not_lose_to_an_unlikely_ending() -> None:
+    class Words(RandomBackend):
+        """Writes the hotword 2 and then 3 without end."""
+
+        def scores(self, row: list[int]) -> torch.Tensor:
+            scores = torch.full((6,), -9.0)
+            scores[2 if len(row) == 1 else 3] = 3.0
+            return scores
+
+    request = Request(0, [9], 5, beam_size=2)
+    plain = texts(list(decode(Words(6), [request], STOPS)))[0]
+    assert plain == ([2, 3, 3, 3, 3], "length")
+    for bonus in (1.0, 100.0):
+        searched = replace(request, hotwords=TableScorer({(-1, 2): bonus}))
+        assert texts(list(decode(Words(6), [searched], STOPS)))[0] == plain
+
+
 def test_a_hotword_may_begin_with_an_improbable_token() -> None:
     class Improbable(RandomBackend):
         """Writes 2; the tokens of the hotword are the worst ones of a hundred."""

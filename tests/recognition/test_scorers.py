@@ -29,6 +29,8 @@ CERTAIN = 12.0
 COMMON, RARE = "the cat", "Qvzkbqw"
 """As long as each other."""
 
+LONGER = "the cat sat on the cat"
+
 
 def frames_that_say(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     """Frames in which a CTC head is almost sure of the tokens of texts, blank last."""
@@ -46,17 +48,18 @@ def bonus_of(phrase: str, lm: WeightedLanguageModel | None) -> float:
     options = DecodeOptions("English", hotwords=(phrase,), beam_size=4)
     scorers = TextScorers(tokenizer, lm)
     hotwords = scorers.hotwords_of_reply(options, frames_that_say(tokenizer, [phrase]))
-    assert hotwords is not None
-    return text_score(hotwords, tokenizer.encode(phrase))
+    return 0.0 if hotwords is None else text_score(hotwords, tokenizer.encode(phrase))
 
 
 def test_common_words_are_raised_less_than_rare_ones() -> None:
     lm = WeightedLanguageModel(small_model(), LmWeights(0.3, 0.5), Path("words.ngrams"))
     assert bonus_of(COMMON, None) == pytest.approx(bonus_of(RARE, None), rel=0.3)
-    common, rare = (bonus_of(phrase, lm) for phrase in (COMMON, RARE))
-    rarity = -sum(lm.model.sentence(COMMON.split())[:-1])
-    assert common == pytest.approx(RARITY_SHARE * max(rarity - EXPECTED_RARITY, 0.0))
+    common, longer, rare = (bonus_of(phrase, lm) for phrase in (COMMON, LONGER, RARE))
+    for phrase, bonus in ((COMMON, common), (LONGER, longer)):
+        rarity = -sum(lm.model.sentence(phrase.split())[:-1])
+        assert bonus == pytest.approx(RARITY_SHARE * max(rarity - EXPECTED_RARITY, 0.0))
     assert common < bonus_of(COMMON, None) / 3
+    assert longer > common
     assert bonus_of(RARE, None) >= rare > 3 * common
 
 

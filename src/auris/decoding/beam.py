@@ -32,8 +32,10 @@ from auris.decoding.sampling import BestTokens, best_tokens, ids_logprobs
 from auris.decoding.scoring import (
     Scores,
     State,
+    TokenScorer,
     WeightedScorer,
     scored_candidates,
+    text_score,
 )
 from auris.types import FinishReason
 
@@ -90,15 +92,14 @@ class Hypothesis:
     finish: FinishReason | None = None
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """Orders texts that ended; those that did not end by themselves come last."""
-        stopped = self.finish == "stop"
-        return stopped, self.search.normalized(self.score, len(self.choices) + stopped)
+    def length(self) -> int:
+        """Its tokens, with a stop token that ended it."""
+        return len(self.choices) + (self.finish == "stop")
 
     @property
-    def rank_with_bonus(self) -> tuple[bool, float]:
-        """The same with the accepted share of what hotwords added."""
-        return replace(self, score=self.score + ACCEPTED_SHARE * self.bonus).rank
+    def rank(self) -> tuple[bool, float]:
+        """Orders texts that ended; those that did not end by themselves come last."""
+        return self.finish == "stop", self.search.normalized(self.score, self.length)
 
 
 class _Extension(NamedTuple):
@@ -256,9 +257,34 @@ class BeamSearch:
         truncated = [one for one in self.ended if one.finish == "length"]
         likely = [one for one in truncated if one.score - LEAST_ENDING > best.score]
         best = max(likely, key=lambda one: one.score, default=best)
+        if self.request.hotwords is not None:
+            best = self._best_with_hotwords(best, self.request.hotwords.without_locations())
+        return self._steps(best)
+
+    def _best_with_hotwords(self, best: Hypothesis, hotwords: TokenScorer) -> Hypothesis:
+        """The best text with what hotwords add to it.
+
+        A text of the beam may have a hotword where the search would not have raised it, so that
+        all texts are scored alike in the end. A text is compared with one of its own length that
+        is as good as the best one: what hotwords add then counts as much in a long text.
+
+        Args:
+            best: without hotwords.
+            hotwords: scores whole texts.
+        """
         ended = [one for one in (*self.ended, *self.ended_outside) if one.finish == "stop"]
-        with_hotwords = [one for one in ended if one.bonus > 0]
-        return self._steps(max([best, *with_hotwords], key=lambda one: one.rank_with_bonus))
+        bonuses = {one: ACCEPTED_SHARE * _bonus_of(one, hotwords) for one in (best, *ended)}
+        candidates = [one for one in ended if bonuses[one] > 0]
+        if best.finish == "length":  # As without hotwords: it is better than unlikely endings.
+            least = best.score + bonuses[best] - LEAST_ENDING
+            candidates = [one for one in candidates if one.score + bonuses[one] >= least]
+        mean = self.normalized(best.score, best.length)
+
+        def rank(text: Hypothesis) -> tuple[bool, float]:
+            usual = mean * float(max(text.length, 1) ** self.request.length_penalty)
+            return text.finish == "stop", text.score + bonuses[text] - usual
+
+        return max([best, *candidates], key=rank)
 
     def cancelled_steps(self, hypotheses: Sequence[Hypothesis]) -> list[Step]:
         """The steps of the best text so far."""
@@ -416,3 +442,9 @@ class BeamSearch:
             return True
         best = max((one.rank for one in self.ended), default=(False, 0.0))
         return best[0] and best[1] >= self.normalized(limit, self.request.max_new_tokens + 1)
+
+
+def _bonus_of(text: Hypothesis, hotwords: TokenScorer) -> float:
+    """What hotwords add to a text as a whole."""
+    margins = [min(choice.margin, 0.0) for choice in text.choices]
+    return text_score(hotwords, [choice.token for choice in text.choices], margins)

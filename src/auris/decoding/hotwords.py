@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -95,6 +96,9 @@ class Hotwords:
         token_bytes: the bytes of a token.
         weights: of the bonuses of some phrases; it is 1 of the others.
         least_margin: see `LEAST_MARGIN`.
+
+    Attributes:
+        largest_bonuses: of each phrase, of all its spellings.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Hotwords:
         self._paths = [b""]
         self._gains = [0.0]
         self._bonuses: dict[int, Completed] = {}
+        self.largest_bonuses: dict[str, float] = {}
         for phrase in phrases:
             for text, share in spellings(phrase).items():
                 self._add(phrase, text.encode(), weights.get(phrase, 1.0) * share)
@@ -128,6 +133,7 @@ class Hotwords:
         known = self._bonuses.get(node)
         if node != ROOT and (known is None or known.bonus < gain):
             self._bonuses[node] = Completed(phrase, gain)
+            self.largest_bonuses[phrase] = max(gain, self.largest_bonuses.get(phrase, 0.0))
 
     def start(self) -> State:
         return ROOT, False
@@ -170,6 +176,9 @@ class Hotwords:
 
     def may_add(self, state: State) -> bool:
         return True
+
+    def without_locations(self) -> Hotwords:
+        return self
 
     def is_idle(self, state: State) -> bool:
         """Whether the text does not end in the middle of a phrase."""
@@ -246,6 +255,13 @@ class Location(NamedTuple):
         return self.begin < other.end and other.begin < self.end
 
 
+class _Raised(NamedTuple):
+    """A location where a phrase of the text is raised, by its number, and the bonus."""
+
+    number: int
+    bonus: float
+
+
 class _Located(NamedTuple):
     """A state of `LocatedHotwords`.
 
@@ -253,18 +269,19 @@ class _Located(NamedTuple):
         length: tokens so far.
         own: the state of the hotwords.
         begun: tokens before the phrase that the text may end in the middle of.
-        used: numbers of the locations where no phrase is raised any more.
+        raised: where the phrases of the text are raised.
     """
 
     length: int
     own: State
     begun: int = 0
-    used: frozenset[int] = frozenset()
+    raised: tuple[_Raised, ...] = ()
 
 
 class LocatedHotwords:
     """Hotwords that are raised only where they may be said, see
-    `auris.decoding.scoring.HotwordScorer`. Of locations that overlap, only one has a phrase.
+    `auris.decoding.scoring.HotwordScorer`. Of phrases whose locations overlap, only one is raised:
+    a later one instead of earlier ones if its bonus is larger than theirs together.
 
     Args:
         hotwords: the phrases.
@@ -281,10 +298,12 @@ class LocatedHotwords:
             )
             for _, location in listed
         ]
+        self._most = [hotwords.largest_bonuses.get(phrase, 0.0) for phrase in self._phrases]
         self._numbers: dict[int, list[int]] = {}
         for number, (_, location) in enumerate(listed):
             for offset in location.offsets:
                 self._numbers.setdefault(offset, []).append(number)
+        self._anywhere = False
 
     def start(self) -> State:
         return _Located(0, self._hotwords.start())
@@ -324,13 +343,26 @@ class LocatedHotwords:
 
     def may_add(self, state: State) -> bool:
         assert isinstance(state, _Located)
-        begins = any(number not in state.used for number in self._numbers.get(state.length, ()))
-        return begins or not self._hotwords.is_idle(state.own)
+        if not self._hotwords.is_idle(state.own):
+            return True
+        return any(
+            self._gain(number, self._most[number], state.raised) > 0
+            for number in self._at(state.length)
+        )
+
+    def without_locations(self) -> LocatedHotwords:
+        other = copy(self)
+        other._anywhere = True
+        return other
+
+    def _at(self, offset: int) -> Sequence[int]:
+        """The numbers of the locations that a phrase behind so many tokens may have."""
+        return range(len(self._phrases)) if self._anywhere else self._numbers.get(offset, ())
 
     def _following(self, state: _Located, transition: Transition) -> tuple[float, _Located]:
-        lost, used = self._assign_locations(state, transition.completed)
+        lost, raised = self._assign_locations(state, transition.completed)
         begun = state.length if transition.begins else self._begun(state)
-        following = _Located(state.length + 1, transition.state, begun, used)
+        following = _Located(state.length + 1, transition.state, begun, raised)
         return transition.score - lost, following
 
     def _begun(self, state: _Located) -> int:
@@ -338,23 +370,26 @@ class LocatedHotwords:
 
     def _assign_locations(
         self, state: _Located, completed: Sequence[Completed]
-    ) -> tuple[float, frozenset[int]]:
-        """The bonus of complete phrases that have no location there, and the locations that are
-        used with the others."""
-        lost, used, begun = 0.0, state.used, self._begun(state)
+    ) -> tuple[float, tuple[_Raised, ...]]:
+        """What is not counted of the bonus of complete phrases, and what is raised with them."""
+        lost, raised, begun = 0.0, state.raised, self._begun(state)
         for phrase, bonus in completed:
-            free = (
-                number
-                for number in self._numbers.get(begun, ())
-                if self._phrases[number] == phrase and number not in used
-            )
-            number = next(free, None)
-            if number is None:
-                lost += bonus
-            else:
-                used |= self._overlapping[number]
+            numbers = [one for one in self._at(begun) if self._phrases[one] == phrase]
+            gains = [self._gain(number, bonus, raised) for number in numbers]
+            gain = max(gains, default=0.0)
+            if gain > 0:
+                # The first one of several: the phrase may be said again at the others.
+                number = numbers[gains.index(gain)]
+                others = (one for one in raised if one.number not in self._overlapping[number])
+                raised = (*others, _Raised(number, bonus))
+            lost += bonus - max(gain, 0.0)
             begun = state.length
-        return lost, used
+        return lost, raised
+
+    def _gain(self, number: int, bonus: float, raised: Sequence[_Raised]) -> float:
+        """What a bonus at a location adds if those that it overlaps are taken back."""
+        overlapping = self._overlapping[number]
+        return bonus - sum(one.bonus for one in raised if one.number in overlapping)
 
 
 def _total(completed: Sequence[Completed]) -> float:

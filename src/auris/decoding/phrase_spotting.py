@@ -47,6 +47,10 @@ LEAST_DEVIATION, DEVIATION_SHARE = 3, 10
 """By how many tokens the offset of a phrase may be wrong, and in addition one of how many
 before."""
 
+MISSING_SHARE = 2
+"""One of so many tokens before a phrase may be missing in the best path, which leaves out unclear
+ones."""
+
 ROOT = 0
 SPACE = b" "
 
@@ -98,7 +102,7 @@ class Spot:
 
 def _near(offset: int) -> range:
     deviation = LEAST_DEVIATION + offset // DEVIATION_SHARE
-    return range(offset - deviation, offset + deviation + 1)
+    return range(offset - deviation, offset + deviation + offset // MISSING_SHARE + 1)
 
 
 def _joined_locations(spans: Iterable[tuple[float, int, int]]) -> tuple[Location, ...]:

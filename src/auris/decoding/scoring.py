@@ -90,6 +90,9 @@ class HotwordScorer(TokenScorer, Protocol):
     def may_add(self, state: State) -> bool:
         """Whether a next token may have a score other than 0."""
 
+    def without_locations(self) -> TokenScorer:
+        """The same scorer without limits to where in a text a hotword may be."""
+
 
 class WeightedScorer:
     """The weighted sum of scorers.
@@ -228,12 +231,21 @@ class HotwordsAfter(ScorerAfter):
     def may_add(self, state: State) -> bool:
         return not isinstance(state, _Before) and self._hotwords.may_add(state)
 
+    def without_locations(self) -> ScorerAfter:
+        return ScorerAfter(self._hotwords.without_locations(), self._token)
 
-def text_score(scorer: TokenScorer, tokens: Sequence[int]) -> float:
-    """The score of a whole text, whose tokens are the best ones."""
+
+def text_score(
+    scorer: TokenScorer, tokens: Sequence[int], margins: Sequence[float] | None = None
+) -> float:
+    """The score of a whole text.
+
+    Args:
+        margins: of its tokens, see `TokenScorer.extend`; None if they are the best ones.
+    """
     state, total = scorer.start(), 0.0
-    for token in tokens:
-        score, state = scorer.follow(state, token, 0.0)
+    for token, margin in zip(tokens, margins or [0.0] * len(tokens), strict=True):
+        score, state = scorer.follow(state, token, margin)
         total += score
     return total + scorer.end(state)
 

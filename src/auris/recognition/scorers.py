@@ -38,7 +38,7 @@ SPOTTED_WEIGHT, SPOTTED_SHARE = 3.3, 0.8
 """Weight of hotwords that fit the frames of a CTC head, and how much of their score there counts
 for each byte: a phrase that fits well is written more readily."""
 
-RARITY_SHARE, EXPECTED_RARITY = 1.5, 6.0
+RARITY_SHARE, EXPECTED_RARITY = 1.5, 8.0
 """A phrase is raised by at most so many times what its negative log-probability in the language
 model has above the latter: rare names need a large raise, and common words hardly any."""
 
@@ -196,11 +196,12 @@ class _HotwordList:
     def spotted(self, ctc_logits: Tensor) -> LocatedHotwords | None:
         """Those that may be said; None if there are none."""
         spots = self._spots(ctc_logits)
-        if not spots:
-            return None
         weights = {phrase: self._weight(phrase, spot) for phrase, spot in spots.items()}
-        hotwords = Hotwords(spots, self._token_bytes, weights, SPOTTED_MARGIN)
-        return LocatedHotwords(hotwords, {phrase: spot.locations for phrase, spot in spots.items()})
+        raised = {phrase: weight for phrase, weight in weights.items() if weight > 0}
+        if not raised:
+            return None
+        hotwords = Hotwords(raised, self._token_bytes, raised, SPOTTED_MARGIN)
+        return LocatedHotwords(hotwords, {phrase: spots[phrase].locations for phrase in raised})
 
     def placed(self, ctc_logits: Tensor) -> list[PlacedPhrase]:
         """Those that may be said, for the text of a CTC head; the best ones first."""
