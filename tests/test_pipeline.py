@@ -394,7 +394,7 @@ def test_invalid_arguments_are_refused_before_reading(
 
 @pytest.mark.parametrize(
     "options",
-    [{"context": "fox"}, {"max_new_tokens": 5}, {"temperature": 0.5}, {"language": "French"}],
+    [{"max_new_tokens": 5}, {"temperature": 0.5}, {"language": "French"}],
 )
 def test_a_ctc_model_refuses_unsupported_options(ctc: AsrPipeline, options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedOption):

@@ -14,6 +14,7 @@ from auris.audio.pauses import FIRST_PAUSE_SECONDS
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.hub import ResolvedModel
 from auris.checkpoints.inference_defaults import InferenceDefaults
+from auris.config import QwenAsrConfig
 from auris.decoding.requests import never
 from auris.diarization.diarizer import Diarizer, SpeakerCount
 from auris.diarization.live import LiveDiarization
@@ -174,8 +175,8 @@ class AsrPipeline:
                 binary file or (array, rate); or a list of these, or a tuple of
                 paths, addresses or bytes.
             language: code or English name to force; None or "auto" for the model's choice.
-            context: words and names to expect; ignored, with a warning, by a model that was
-                trained without contexts.
+            context: words and names to expect; hotwords, with a warning, of a model that reads
+                no context.
             options: see `CallOptions`.
 
         Returns:
@@ -334,6 +335,12 @@ class AsrPipeline:
         return pool.open(decoding, speakers=speakers, pause_seconds=pause, **session)
 
     @property
+    def reads_contexts(self) -> bool:
+        """Whether the model has contexts in its prompt; otherwise their words are hotwords."""
+        has_prompt = isinstance(self.recognizer.config, QwenAsrConfig)
+        return has_prompt and self.defaults.accepts_contexts
+
+    @property
     def live_chunk_seconds(self) -> float:
         """Target length of the chunks of a stream that names none: that of files, if it is not
         too long for live text."""
@@ -371,7 +378,9 @@ class AsrPipeline:
         self, language: str | None, context: str, given: CallOptions
     ) -> DecodeOptions:
         given = with_default_search(given, self.recognizer.scorers.lm)
-        options = supported_options(decode_options(language, context, given), self.defaults)
+        options = supported_options(
+            decode_options(language, context, given), self.defaults, self.reads_contexts
+        )
         if given.get("word_timestamps", False):
             options = replace(options, aligner=given.get("aligner") or self._own_aligner)
         elif given.get("diarize", False):

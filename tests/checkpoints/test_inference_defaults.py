@@ -21,18 +21,22 @@ from auris.checkpoints.inference_defaults import (
     save_inference_defaults,
 )
 from auris.checkpoints.quantize import quantize
-from auris.errors import CheckpointError, LanguageError
+from auris.errors import CheckpointError, LanguageError, UnsupportedOption
 from auris.pipeline import AsrPipeline
 from auris.recognition.options import (
+    CONTEXT_AS_HOTWORDS,
     CONTEXT_IGNORED,
     chunker_for,
     decode_options,
+    log_once,
     supported_options,
 )
 from tests.tiny_models import tone_speech, write_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
 SAUNA = EXAMPLE.parent / "voice" / "sauna_3.ogg"
+HOUNDS = EXAMPLE.parent / "voice" / "hounds_1.ogg"
+GATE = EXAMPLE.parent / "voice" / "gate_1.ogg"
 
 MADE = InferenceDefaults(
     5.0, True, ("English", "German"), contexts=False, pause_seconds=0.5, lower_case=True
@@ -111,28 +115,56 @@ def test_an_unsupported_language_is_refused() -> None:
     assert pipeline.transcribe(silence, "en").text == ""
 
 
-def test_a_context_for_a_model_that_was_trained_without_any_is_ignored(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(("model", "file"), [("tiny", HOUNDS), ("tiny-ctc", GATE)])
+def test_words_of_a_context_are_hotwords_of_a_model_that_reads_none(
+    model: str, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pipeline = AsrPipeline.from_pretrained("tiny")
-    clip = load(EXAMPLE).samples, 16000
-    plain = pipeline.transcribe(clip)
+    log_once.cache_clear()
+    pipeline = AsrPipeline.from_pretrained(model)
+    clip = load(file).samples, 16000
+    context, hotwords = "garden, Hounds; a house", ["garden", "Hounds", "a house"]
+    plain = pipeline.transcribe(clip, hotwords=hotwords)
     assert (plain.warnings, caplog.messages) == ((), [])
-    warned = pipeline.transcribe(clip, context="kitchen, fan, lights, Zoë")
-    assert warned.text == plain.text != ""
-    assert warned.warnings == (CONTEXT_IGNORED,)
-    assert warned.to_dict()["warnings"] == [CONTEXT_IGNORED]
-    assert caplog.messages == [CONTEXT_IGNORED]
-    streams = [pipeline.stream(context=text) for text in ("", "kitchen, fan, lights, Zoë")]
-    without, with_context = ([*stream.feed(clip[0]), *stream.finish()] for stream in streams)
-    assert [u.segment.text for u in without] == [u.segment.text for u in with_context]
-    assert caplog.messages == [CONTEXT_IGNORED] * 2
+    assert plain.text != pipeline.transcribe(clip).text, "or the test proves nothing"
+    warned = pipeline.transcribe(clip, context=context)
+    assert warned.text == plain.text
+    assert warned.segments[0].tokens == plain.segments[0].tokens
+    assert warned.warnings == (CONTEXT_AS_HOTWORDS,)
+    assert warned.to_dict()["warnings"] == [CONTEXT_AS_HOTWORDS]
+    assert caplog.messages == [CONTEXT_AS_HOTWORDS]
+    stream = pipeline.stream(context=context)
+    updates = [*stream.feed(clip[0]), *stream.finish()]
+    assert updates[-1].segment.text == plain.text
+    assert pipeline.transcribe(clip, context="garden", hotwords=["hounds"]).text == plain.text
+
+
+def test_a_context_of_sampled_text_is_ignored_by_a_model_that_reads_none() -> None:
+    given = decode_options(None, "Ada, Grace", {"temperature": 0.5})
+    for reads, warnings in ((False, (CONTEXT_IGNORED,)), (True, ())):
+        options = supported_options(given, InferenceDefaults(), reads)
+        assert options.hotwords == ()
+        assert options.context == ("Ada, Grace" if reads else "")
+        assert options.warnings == warnings
+
+
+def test_words_of_a_context_that_are_too_long_are_no_hotwords() -> None:
+    given = decode_options(None, "Ada, " + "x" * 201, {"hotwords": ["Zoë", "Ada"]})
+    assert supported_options(given, InferenceDefaults(), False).hotwords == ("Zoë", "Ada")
+    for context in ("x" * 201, " ,; -"):
+        options = supported_options(decode_options(None, context, {}), InferenceDefaults(), False)
+        assert (options.hotwords, options.warnings) == ((), (CONTEXT_IGNORED,))
+
+
+def test_a_model_that_drafts_texts_has_no_context_in_its_place() -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny", speculate="ctc", lm=None)
+    with pytest.raises(UnsupportedOption, match="the words of context are hotwords"):
+        pipeline.transcribe(load(HOUNDS), context="hounds", beam_size=1)
 
 
 @pytest.mark.parametrize("lower_case", [False, True])
 def test_hotwords_of_a_model_that_writes_lower_case_are_in_lower_case(lower_case: bool) -> None:
     given = decode_options(None, "", {"hotwords": ["Ada", "NASA", "ada"]})
-    options = supported_options(given, InferenceDefaults(lower_case=lower_case))
+    options = supported_options(given, InferenceDefaults(lower_case=lower_case), True)
     assert options.hotwords == (("ada", "nasa") if lower_case else ("Ada", "NASA", "ada"))
 
 

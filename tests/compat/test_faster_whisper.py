@@ -242,13 +242,12 @@ def test_a_ctc_model(ctc_directory: Path) -> None:
     segments, info = model.transcribe(clip(1.0)[0])
     assert info.language in ("en", None)
     assert all(segment.text for segment in segments)
-    with pytest.raises(UnsupportedOption, match="context"):
-        model.transcribe(clip(1.0)[0], initial_prompt="fox")
-    segments, _ = model.transcribe(clip(1.0)[0], hotwords="fox", beam_size=2)
     ours = model.pipeline.transcribe((clip(1.0)[0], RATE), hotwords=["fox"], beam_size=2)
-    assert [one.tokens for one in segments] == [
-        list(one.tokens) for one in ours.segments if one.text
-    ]
+    for given in ({"hotwords": "fox"}, {"initial_prompt": "fox"}):
+        segments, _ = model.transcribe(clip(1.0)[0], **given, beam_size=2)
+        assert [one.tokens for one in segments] == [
+            list(one.tokens) for one in ours.segments if one.text
+        ]
 
 
 def test_words_and_silence(ctc_directory: Path) -> None:

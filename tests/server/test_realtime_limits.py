@@ -37,7 +37,7 @@ def test_limits_of_the_model_are_reported(small: Live) -> None:
     headers = {"Authorization": f"Bearer {KEY}"}
     with talk(small.url, additional_headers=headers) as session:
         for given, param in (
-            ({"prompt": "names"}, "prompt"),
+            ({"prompt": "x" * 51}, "prompt"),
             ({"beam_size": 17}, "beam_size"),
             ({"language": "de"}, "language"),
         ):
@@ -45,7 +45,7 @@ def test_limits_of_the_model_are_reported(small: Live) -> None:
             assert error["param"] == f"session.audio.input.transcription.{param}"
         error = session.ask(
             "transcription_session.update",
-            session={"input_audio_transcription": {"prompt": "a name"}},
+            session={"input_audio_transcription": {"prompt": "a" * 51}},
         )["error"]
         assert error["param"] == "session.input_audio_transcription.prompt"
 

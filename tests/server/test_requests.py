@@ -67,6 +67,7 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"beam_size": "17"}, "beam_size"),
     ({"beam_size": "2", "temperature": "0.5"}, "temperature"),
     ({"keywords[]": "Ada", "temperature": "0.5"}, "temperature"),
+    ({"prompt": "Ada", "temperature": "0.5"}, "temperature"),
     ({"clean[]": "casing"}, "clean[]"),
     ({"clean[]": ["simplified", "traditional"]}, "clean[]"),
     ({"clean[]": "numbers", "language": "de"}, "clean[]"),
@@ -75,7 +76,6 @@ REFUSED: list[tuple[Fields, str]] = [
     ({"url": "http://example.org/a.wav"}, "url"),
     ({"model": "whisper-2"}, "model"),
     ({"model": ""}, "model"),
-    ({"model": "tiny-ctc", "prompt": "Zoë"}, "prompt"),
     ({"model": "tiny-ctc", "temperature": "0.5"}, "temperature"),
     ({"model": "tiny-ctc", "language": "de"}, "language"),
     ({"model": "tiny-ctc", "languages[]": ["de", "fr"]}, "language"),
@@ -236,10 +236,7 @@ def test_models_list_their_supported_parameters(live: Live, example: bytes) -> N
             if code in ("en", "de"):
                 answer = live.transcribe(example, model=model["id"], language=name)
                 assert (answer.status_code == 200) == (code in can["languages"])
-        plain = live.transcribe(example, model=model["id"]).json()["text"]
-        answer = live.transcribe(example, model=model["id"], prompt="kitchen")
-        assert can["prompt"] is False, "neither was trained with contexts"
-        assert answer.status_code == 400 or answer.json()["text"] == plain
+        assert can["prompt"]
         assert can["words"]
 
 
@@ -254,18 +251,19 @@ def test_a_model_without_word_timestamps_reports_it(tmp_path: Path) -> None:
     assert answer.status_code == 200
 
 
-def test_a_prompt_is_refused_where_a_model_was_trained_without_any(
-    live: Live, example: bytes
+@pytest.mark.parametrize(("model", "name"), [("tiny", "hounds_1"), ("tiny-ctc", "gate_1")])
+def test_words_of_a_prompt_are_keywords_of_a_model_that_reads_no_context(
+    live: Live, model: str, name: str
 ) -> None:
-    """The text of such a model would be that of another recording."""
-    can = live.server.models.pick("tiny").pipelines[Priority.FILE].defaults.accepts_contexts
-    answer = live.transcribe(example, prompt="kitchen fan")
-    if can:
-        assert answer.json()["text"] == EXAMPLE_TEXT
-    else:
-        message = _error(answer, 400, "prompt")["message"]
-        assert "trained without any" in message
-        assert "as keywords" in message, "what has an effect in its place"
+    file = (EXAMPLE.parent / "voice" / f"{name}.ogg").read_bytes()
+    answers = [
+        live.transcribe(file, model=model, **fields).json()
+        for fields in ({}, {"prompt": "garden, hounds"}, {"keywords[]": ["garden", "hounds"]})
+    ]
+    texts = [answer["text"] for answer in answers]
+    assert texts[0] != texts[1] == texts[2]
+    details = [answer["usage"].get("input_token_details", {}) for answer in answers]
+    assert details[1].get("text_tokens", 0) == 0, "the prompt of the model has no context"
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])
@@ -276,7 +274,7 @@ def test_keywords_and_beams_are_those_of_the_pipeline(
     served = live.server.models.pick(model).pipelines[Priority.FILE]
     words = ["kitchens", "fanfare", "New York"]
     options = {"hotwords": words, "beam_size": 3}
-    context = ", ".join(words) if served.defaults.accepts_contexts and model == "tiny" else ""
+    context = ", ".join(words) if served.reads_contexts else ""
     ours = served.transcribe(example, context=context, **options)
     fields: Fields = {"keywords[]": words, "beam_size": "3", "model": model}
     assert live.transcribe(example, **fields).json()["text"] == ours.text

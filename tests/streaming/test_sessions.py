@@ -104,7 +104,6 @@ def test_the_rate_of_a_stream_cannot_change(pipelines: dict[str, AsrPipeline]) -
         ({"language": "de"}, UnsupportedOption),
         ({"languages": ["de"]}, UnsupportedOption),
         ({"languages": []}, UsageError),
-        ({"context": "words"}, UnsupportedOption),
         ({"max_new_tokens": 3}, UnsupportedOption),
     ],
 )

@@ -1,13 +1,13 @@
 """traits.json next to a model's weights: its inference defaults.
 
 The file is optional, and only Auris reads it. It says in which chunks the model recognizes best,
-which languages it knows, whether it was trained with contexts, and with texts in lower case only:
+which languages it knows, whether it reads contexts, and whether it was trained on lower case only:
 
     {"chunk_seconds": 5, "pause_seconds": 0.5, "vad": true, "languages": ["English"],
      "contexts": false, "lower_case": true}
 
-Options of a call come before it. A language that it does not name is refused. A context for a model
-that was trained without contexts is left out, with a warning.
+Options of a call come before it. A language that it does not name is refused. The words of a
+context are hotwords of a model that reads none, with a warning.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class InferenceDefaults:
         chunk_seconds: target length of the chunks that it recognizes best; None for the usual one.
         vad: whether recordings should be cut where nobody speaks, and long silence be left out.
         languages: English names of those that it knows; None if unknown.
-        contexts: whether it was trained with contexts (names and words to expect); None if unknown,
-            and then it is given them.
+        contexts: whether it reads contexts (names and words to expect); None if unknown, and then a
+            model with a decoder has them in its prompt.
         pause_seconds: length of the first pause that ends a chunk of live speech; None for the
             usual one.
         lower_case: whether it was trained on recordings whose texts have no capital letter.
@@ -52,7 +52,7 @@ class InferenceDefaults:
 
     @property
     def accepts_contexts(self) -> bool:
-        """Whether the model is given contexts: unless it was trained without any."""
+        """Whether a model with a decoder has contexts in its prompt."""
         return self.contexts is not False
 
     def check_language(self, *languages: str | None) -> None:

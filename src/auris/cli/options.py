@@ -90,7 +90,9 @@ Languages = Annotated[
         group=SEARCH,
     ),
 ]
-Context = Annotated[str, option("Names and words to expect; for models with a decoder.")]
+Context = Annotated[
+    str, option("Names and words to expect; hotwords of a model that reads no context.")
+]
 BeamSize = Annotated[
     int | None,
     option(

@@ -198,10 +198,6 @@ class WhisperModel:
         name, probability = detected[0]
         return name and LANGUAGE_CODES[name], probability, _codes(dict(detected))
 
-    @property
-    def _accepts_contexts(self) -> bool:
-        return self.is_multilingual and self.pipeline.defaults.accepts_contexts
-
     def _search(self, beam_size: int | None, heat: float, hotwords: str | None) -> SearchOptions:
         """The search of a call, with the beam of the model's default search where none is given."""
         given = CallOptions(beam_size=beam_size, temperature=heat)
@@ -241,7 +237,7 @@ class WhisperModel:
                 one counts: texts that are decoded again keep it.
             initial_prompt: words and names to expect, as context.
             hotwords: words that are written more readily, if the temperature is 0, and context for
-                models that have one; phrases are separated by commas, words also by spaces.
+                models that read one; phrases are separated by commas, words also by spaces.
             max_new_tokens: token budget of a chunk.
             chunk_length: target length of the chunks in seconds.
             clip_timestamps: the span to transcribe: its start, or start and end.
@@ -268,7 +264,7 @@ class WhisperModel:
         segments = self.pipeline.segments(
             waveform,
             language,
-            _context(initial_prompt, hotwords if self._accepts_contexts else None),
+            _context(initial_prompt, hotwords if self.pipeline.reads_contexts else None),
             start=start,
             duration=duration,
             **search,

@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, Protocol, TypedDict, cast
 
 from auris.audio.io import Channels, Source
@@ -25,15 +26,19 @@ from auris.recognition.load import check_count, check_number
 from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
 from auris.text.cleanup import check_steps
+from auris.text.context_phrases import phrases_of_context
 from auris.text.languages import language_name, language_names
 from auris.text.tokenizer import check_unicode
 
 _LOG = logging.getLogger(__name__)
 
+CONTEXT_AS_HOTWORDS = (
+    "The words of the context are used as hotwords, since this model has no context in its prompt."
+)
+
 CONTEXT_IGNORED = (
-    "The context is ignored: this model was trained without contexts, and would write wrong text "
-    "with one; leave it out, give its names and words as hotwords, or choose a model that was "
-    "trained with contexts."
+    "The context is ignored: this model has none in its prompt, and hotwords in its place need a "
+    "temperature of 0 and words of at least two letters."
 )
 
 MOST_CONTEXT_LETTERS = 10_000
@@ -367,21 +372,44 @@ def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...
     return beam_size, hotwords
 
 
-def supported_options(options: DecodeOptions, defaults: InferenceDefaults) -> DecodeOptions:
+def supported_options(
+    options: DecodeOptions, defaults: InferenceDefaults, reads_contexts: bool
+) -> DecodeOptions:
     """The options as a model supports them.
 
-    Hotwords are brought to lower case if the model was trained on lower case only. The context is
-    left out if the model was trained without contexts, since its text would be wrong; a warning is
-    logged and written into the transcript.
+    The words of a context are hotwords of a model that reads none. Hotwords are brought to lower
+    case if the model was trained on lower case only.
+
+    Args:
+        options: as they were given.
+        defaults: of the model.
+        reads_contexts: whether the model has a context in its prompt.
     """
     defaults.check_language(options.language, *(options.languages or ()))
+    if options.context and not reads_contexts:
+        options = _with_context_as_hotwords(options)
     if defaults.lower_case:
         lower = dict.fromkeys(phrase.lower() for phrase in options.hotwords)
         options = replace(options, hotwords=tuple(lower))
-    if not options.context or defaults.accepts_contexts:
-        return options
-    _LOG.warning(CONTEXT_IGNORED)
-    return replace(options, context="", warnings=(*options.warnings, CONTEXT_IGNORED))
+    return options
+
+
+def _with_context_as_hotwords(options: DecodeOptions) -> DecodeOptions:
+    """Options without the context; a warning is in the transcript, and logged once."""
+    named: list[str] = []
+    if options.sampling.temperature == 0:
+        phrases = phrases_of_context(options.context)
+        named = [phrase for phrase in phrases if len(phrase) <= MOST_HOTWORD_LETTERS]
+    warning = CONTEXT_AS_HOTWORDS if named else CONTEXT_IGNORED
+    log_once(warning)
+    hotwords = tuple(dict.fromkeys((*options.hotwords, *named)))
+    return replace(options, context="", hotwords=hotwords, warnings=(*options.warnings, warning))
+
+
+@cache
+def log_once(warning: str) -> None:
+    """Log a warning, once in a process: calls of a server or of a program are often alike."""
+    _LOG.warning(warning)
 
 
 def _hotwords(given: Sequence[str]) -> tuple[str, ...]:

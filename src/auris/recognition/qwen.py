@@ -111,8 +111,9 @@ class QwenRecognizer:
         if self.drafting is not None and (options.beam_size > 1 or options.hotwords):
             raise UnsupportedOption(
                 "--speculate ctc drafts texts that are decoded without a search",
-                "--beam-size or --hotwords is given, too",
-                "leave it out, or --speculate",
+                "--beam-size or --hotwords is given, too; the words of --context are hotwords of a "
+                "model that reads none",
+                "leave them out, or --speculate",
             )
         if options.aligner is not None:
             options.aligner.check(options.language)

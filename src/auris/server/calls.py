@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from auris.errors import AurisError, EngineError, UnsupportedOption
+from auris.errors import AurisError, EngineError
 from auris.recognition.options import CallOptions
 from auris.recognition.scheduler import Failure, KnownSegments, SegmentDone
 from auris.server.engine import Priority
@@ -32,12 +32,8 @@ def check_options(
         raise invalid("temperature", "it has to be 0 with beam_size and keywords[]")
     pipeline = served.pipelines[Priority.FILE]
     request = served.fitted(request)
-    if request.context and not pipeline.defaults.accepts_contexts:
-        raise UnsupportedOption(
-            "--context needs a model that was trained with contexts",
-            f"{served.name!r} was trained without any, and would write wrong text",
-            "leave it out, or send its names and words as keywords",
-        )
+    if request.temperature and request.prompt and not request.reads_contexts:
+        raise invalid("temperature", "it has to be 0 with prompt, whose words are hotwords here")
     if request.by_voice:
         served.diarizer.get()
     # Without recordings, the pipeline only checks the options.
@@ -57,7 +53,7 @@ def capabilities(served: ServedModel) -> ModelCapabilities:
 
     return {
         "languages": [code for code in LANGUAGES if can(language=code)],
-        "prompt": can(prompt="a"),
+        "prompt": True,  # It is context, or hotwords.
         "words": can(timestamp_granularities=("word",)),
         "speakers": True,
     }

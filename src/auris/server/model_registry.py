@@ -11,7 +11,6 @@ from typing import Any
 
 from auris.alignment.aligner import ForcedAligner
 from auris.audio.activity import chosen_model
-from auris.config import QwenAsrConfig
 from auris.errors import UsageError
 from auris.pipeline import AsrPipeline
 from auris.recognition.fingerprint import model_values
@@ -60,11 +59,9 @@ class ServedModel:
         return f"{self.values['model_digest']}{self.values['adapter']}"
 
     def fitted(self, request: TranscriptionRequest) -> TranscriptionRequest:
-        """A request whose keywords are context only if the model takes one."""
-        has_decoder = isinstance(self.engine.recognizer.config, QwenAsrConfig)
-        if has_decoder and self.pipelines[Priority.FILE].defaults.accepts_contexts:
-            return request
-        return request.without_keywords_in_context()
+        """A request whose keywords are context only if the model reads one."""
+        reads_contexts = self.pipelines[Priority.FILE].reads_contexts
+        return request if reads_contexts else request.for_model_without_contexts()
 
     def search(self, request: TranscriptionRequest) -> SearchOptions:
         """The beam and the hotwords of a request, or those of the server. Sampling has none."""

@@ -114,14 +114,15 @@ def tokens_used(
 ) -> TokenUsage | None:
     """Tokens of audio, context and text; None for a model without a decoder.
 
-    The context is in the prompt of every chunk.
+    The context is in the prompt of every chunk, if the model reads it.
     """
     if not isinstance(recognizer.config, QwenAsrConfig):
         return None
     # Silence that was left out went through no model.
     recognized = [segment for segment in segments if segment.skipped == 0]
     audio = sum(audio_tokens(round((s.end - s.start) / FRAME_SECONDS)) for s in recognized)
-    context = len(recognized) * len(recognizer.tokenizer.encode(request.context))
+    read = request.context if request.reads_contexts else ""
+    context = len(recognized) * len(recognizer.tokenizer.encode(read))
     output = sum(len(segment.tokens) for segment in segments)
     return {
         "type": "tokens",

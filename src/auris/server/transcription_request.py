@@ -117,19 +117,24 @@ class TranscriptionRequest(_RecordingRequest):
         "formats", description="Further formats of the transcript of a stream."
     )
 
-    _keywords_in_context: bool = PrivateAttr(default=True)
+    _reads_contexts: bool = PrivateAttr(default=True)
+
+    @property
+    def reads_contexts(self) -> bool:
+        """Whether the model has the context in its prompt."""
+        return self._reads_contexts
 
     @property
     def context(self) -> str:
-        """The context of the model: the prompt and the keywords."""
-        listed = self.keywords if self._keywords_in_context else ()
+        """The context: the prompt, and the keywords if the model reads contexts."""
+        listed = self.keywords if self._reads_contexts else ()
         words = ", ".join(word.strip() for word in listed if word.strip())
         return "\n".join(part for part in (self.prompt, words) if part)
 
-    def without_keywords_in_context(self) -> TranscriptionRequest:
-        """The same for a model that takes no context: keywords only change the search."""
+    def for_model_without_contexts(self) -> TranscriptionRequest:
+        """The same for a model that reads no context: keywords only change the search."""
         other = self.model_copy()
-        other._keywords_in_context = False
+        other._reads_contexts = False
         return other
 
     @property
