@@ -20,15 +20,17 @@ from command_line import run_command
 
 
 def draw_list(
-    words: set[str], counts: Mapping[str, int], size: int, rng: random.Random
+    words: set[str], counts: Mapping[str, int], size: int, most_spoken: int, rng: random.Random
 ) -> tuple[list[str], list[str]]:
-    """Words that are spoken, at most half of `size` and the rarest first, and others."""
-    spoken = sorted(words, key=lambda word: (counts[word], word))[: size // 2]
+    """Words that are spoken, at most `most_spoken` and the rarest first, and others."""
+    spoken = sorted(words, key=lambda word: (counts[word], word))[:most_spoken]
     others = [word for word in counts if word not in words]
     return spoken, rng.sample(others, min(len(others), size - len(spoken)))
 
 
-def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict[str, Any]:
+def measure_set(
+    pipeline: AsrPipeline, path: Path, size: int, most_spoken: int, seed: int
+) -> dict[str, Any]:
     """Rates and counts of one set."""
     require_jiwer()
     normalize = normalizer_named("spoken")
@@ -37,7 +39,7 @@ def measure_set(pipeline: AsrPipeline, path: Path, size: int, seed: int) -> dict
     rng = random.Random(seed)
     edits, counted = Counter[str](), Counter[str]()
     for file, reference in clips.items():
-        spoken, others = draw_list(set(reference.split()), counts, size, rng)
+        spoken, others = draw_list(set(reference.split()), counts, size, most_spoken, rng)
         context = spoken + others
         rng.shuffle(context)
         for kind, given in (("without", ""), ("with", ", ".join(context))):
@@ -57,19 +59,23 @@ def contexts(
     sets: Annotated[list[str], typer.Argument(metavar="SET...", help="Test sets.")],
     model: ModelOptions,
     size: Annotated[int, typer.Option(min=2, help="Words of a context.")] = 20,
+    spoken: Annotated[
+        int | None, typer.Option(min=0, help="Most words of it that are spoken; half by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the contexts.")] = 1,
 ) -> None:
     """Measure the effect of a context: word error rates without one, and with one of which half is
     spoken.
 
-    Every clip is transcribed twice, without a context and with a list of words: half of them are
-    spoken in the clip (the rarest of the set first), half are words of other clips of the set. For
-    each set a line of JSON has both word error rates, and how many of the spoken words and of the
-    others are in the texts without and with the context.
+    Every clip is transcribed twice, without a context and with a list of words: half of them, or
+    `--spoken`, are spoken in the clip (the rarest of the set first), the others are words of other
+    clips of the set. For each set a line of JSON has both word error rates, and how many of the
+    spoken words and of the others are in the texts without and with the context.
     """
+    most_spoken = size // 2 if spoken is None else min(spoken, size)
     pipeline = model.pipeline()
     for name in sets:
-        write_json(measure_set(pipeline, Path(name), size, seed))
+        write_json(measure_set(pipeline, Path(name), size, most_spoken, seed))
 
 
 if __name__ == "__main__":

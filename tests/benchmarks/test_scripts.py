@@ -45,10 +45,12 @@ def clips(tmp_path: Path) -> Path:
 
 def test_contexts(script: Script, qwen_directory: Path, clips: Path) -> None:
     pytest.importorskip("jiwer")
-    done = script("contexts", clips, "-m", qwen_directory, "--size", 4)
-    assert done.code == 0
-    figures = json.loads(done.out)
-    assert (figures["set"], figures["words"], figures["said"]) == ("clips", 9, 6)
+    for spoken, said in ((None, 6), (0, 0), (1, 3)):
+        given = () if spoken is None else ("--spoken", spoken)
+        done = script("contexts", clips, "-m", qwen_directory, "--size", 4, *given)
+        assert done.code == 0
+        figures = json.loads(done.out)
+        assert (figures["set"], figures["words"], figures["said"]) == ("clips", 9, said)
 
 
 def test_quantizing(script: Script, tmp_path: Path) -> None:
