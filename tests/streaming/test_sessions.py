@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from auris import AsrPipeline
 from auris.backends.torch import TorchBackend
@@ -311,6 +312,34 @@ def test_async_streams(pipelines: dict[str, AsrPipeline]) -> None:
     for number, updates in enumerate(asyncio.run(both())):
         what = f"task {number}"
         same(stable(updates), file_segments(pipeline, tone_speech(2.5, number)), what)
+
+
+def test_an_event_loop_can_submit_while_a_step_runs(
+    pipelines: dict[str, AsrPipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = pipelines["ctc"]
+    pool = pipeline.streams(1)
+    stream = session(pipeline, pool)
+    stream.push(tone_speech(1.0, 1))
+    running, done, compute = threading.Event(), threading.Event(), TorchBackend.ctc_logits
+
+    def held(backend: TorchBackend, states: Sequence[Tensor]) -> list[Tensor]:
+        running.set()
+        assert done.wait(60)
+        return compute(backend, states)
+
+    monkeypatch.setattr(TorchBackend, "ctc_logits", held)
+    work = threading.Thread(target=pool.work)
+    work.start()
+    assert running.wait(60)
+    submitting = threading.Thread(target=pool.submit, args=(lambda: None,))
+    submitting.start()
+    submitting.join(10)
+    waits = submitting.is_alive()
+    done.set()
+    work.join()
+    submitting.join()
+    assert not waits
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,6 +52,10 @@ class StreamPool:
         submit: runs a function in a thread of the caller, one after the other; by default the pool
             starts a thread of its own when it needs one.
         clock: the time in seconds.
+
+    Attributes:
+        submit: runs a function in the thread of the pool, one after the other. It does not wait for
+            a step, so an event loop may call it.
     """
 
     def __init__(
@@ -68,9 +72,8 @@ class StreamPool:
         self._searches = SearchQueue(recognizer)
         self._clock = clock
         self._owed = 0.0  # Seconds that searches get before the next steps.
-        self._lock = threading.Lock()
-        self._worker: ThreadPoolExecutor | None = None
-        self._submit = submit
+        self._lock = threading.Lock()  # Held during a round.
+        self.submit: Submit = submit or ThreadPoolExecutor(1, "auris-streams").submit
         self._driver = threading.RLock()
         self._watched: set[StreamSession] = set()
         self._driving = False  # Whether a round is under way, and
@@ -103,22 +106,18 @@ class StreamPool:
         """
         options = DecodeOptions() if options is None else options
         self.recognizer.check(options)
+        seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
+        cutter = Cutter(seconds, vad, vad_model, end_at_pauses, pause_seconds)
+        # Without a search the steps of a chunk shorten the work at its end.
+        growing = partial_text or not needs_search(options)
+        chunker = StreamChunker(rate, cutter, step_seconds, skip_late, growing)
+        rule = settle_rule(settle_seconds if partial_text else 0)
         with self._lock:
             if len(self._sessions) == self._streams:
                 full = f"All {self._streams} streams of the pool are open"
                 raise UsageError(full, "", "finish one, or make a larger pool")
             state = self._incremental.open()
-            try:
-                seconds = LIVE_CHUNK_SECONDS if chunk_seconds is None else chunk_seconds
-                cutter = Cutter(seconds, vad, vad_model, end_at_pauses, pause_seconds)
-                # Without a search the steps of a chunk shorten the work at its end.
-                growing = partial_text or not needs_search(options)
-                chunker = StreamChunker(rate, cutter, step_seconds, skip_late, growing)
-                rule = settle_rule(settle_seconds if partial_text else 0)
-                session = StreamSession(self, state, options, chunker, rule, speakers)
-            except AurisError:
-                self._incremental.close(state)
-                raise
+            session = StreamSession(self, state, options, chunker, rule, speakers)
             self._sessions.append(session)
         return session
 
@@ -235,15 +234,6 @@ class StreamPool:
                 self._submit_round()
         for session in notified:
             session.notify()
-
-    def submit(self, job: Callable[[], None]) -> Future[None]:
-        """Run a function in the pool's thread, one after the other."""
-        if self._submit is not None:
-            return self._submit(job)
-        with self._lock:
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "auris-streams")
-        return self._worker.submit(job)
 
     def release(self, session: StreamSession) -> None:
         """End a stream now."""
