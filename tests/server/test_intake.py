@@ -94,6 +94,29 @@ def test_decoded_samples_count_towards_the_upload_budget(pool: DecoderPool, chan
     assert refused.value.status == 413
 
 
+class _Late(DecoderPool):
+    """The caller gives up when everything is decoded, and closes its files."""
+
+    def __init__(self, files: ExitStack, cancelled: threading.Event) -> None:
+        super().__init__()
+        self.files, self.cancelled = files, cancelled
+
+    def stream(self, *args: object) -> Iterator[np.ndarray]:
+        yield from super().stream(*args)
+        self.cancelled.set()
+        self.files.close()
+
+
+def test_a_client_that_disconnects_at_the_end_of_decoding_takes_no_budget() -> None:
+    files, cancelled = ExitStack(), threading.Event()
+    pool = _Late(files, cancelled)
+    ours = replace(context(pool), cancelled=cancelled)
+    with pytest.raises(ClientDisconnected):
+        measured(io.BytesIO(wav(pcm(chirp(2.0)))), False, ours, files)
+    assert ours.budget.used == 0
+    pool.close()
+
+
 class _Crashing(DecoderPool):
     """Kills the process of the first recordings that it decodes."""
 

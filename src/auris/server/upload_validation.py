@@ -132,6 +132,9 @@ def measured(file: IO[bytes], apart: bool, context: DecodeContext, files: ExitSt
                 if store.samples > most_samples:
                     raise _too_long(context.settings)
             files.push(stack.pop_all())
+        if context.cancelled.is_set():
+            files.close()  # The caller has given up, and may have closed them before.
+            raise DecodingStopped
         return Recording(store.source(), store.samples, channels)
 
     return _decode(decode)
