@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import gzip
+import lzma
 import math
 import weakref
 from collections.abc import Sequence
@@ -267,9 +269,6 @@ def test_the_case_of_an_arpa_file_does_not_matter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
 def test_arpa_files_give_the_same_model_again(tmp_path: Path, suffix: str) -> None:
-    import gzip
-    import lzma
-
     model = small_model()
     content = "\n".join(write_arpa(model)).encode()
     pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
@@ -283,6 +282,18 @@ def test_arpa_files_give_the_same_model_again(tmp_path: Path, suffix: str) -> No
         pairs = zip(model.sentence(words), again.sentence(words), [*known, True], strict=True)
         for one, other, is_known in pairs:
             assert not is_known or one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_damaged_compressed_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    content = bytearray({".gz": gzip.compress, ".xz": lzma.compress}[suffix](ARPA.encode()))
+    content[len(content) // 4 : -8] = bytes(len(content) - 8 - len(content) // 4)
+    path = tmp_path / f"model.arpa{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_arpa(path)
+    with pytest.raises(CheckpointError, match="is neither"):
+        load_language_model(path)
 
 
 @pytest.mark.parametrize("quantized", [False, True])

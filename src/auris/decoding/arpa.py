@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -30,9 +31,16 @@ HEADER = "\\data\\"
 BEGINNING = 1000
 """Characters of a file in which the header is looked for."""
 
+TEXT_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError)
+"""What reading a file that `open_text` opened may raise."""
+
 
 def open_text(path: Path) -> IO[str]:
-    """Open a text file in UTF-8; the suffixes .gz and .xz name compressed ones."""
+    """Open a text file in UTF-8; the suffixes .gz and .xz name compressed ones.
+
+    Raises:
+        OSError: it cannot be opened; reading it may raise any of `TEXT_ERRORS`.
+    """
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8")
     if path.suffix == ".xz":
@@ -45,7 +53,7 @@ def is_arpa(path: Path) -> bool:
     try:
         with open_text(path) as lines:
             beginning = lines.read(BEGINNING)
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError):
+    except TEXT_ERRORS:
         return False
     return beginning.lstrip().startswith(HEADER)
 
@@ -112,7 +120,7 @@ def read_arpa(path: Path) -> LanguageModel:
                 return _read(reader)
             except (ValueError, KeyError) as error:
                 raise reader.error(f"there is {error}") from None
-    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+    except TEXT_ERRORS as error:
         raise CheckpointError(
             f"The language model {str(path)!r} cannot be read ({error})", "", "check the path"
         ) from None

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auris.decoding.arpa import open_text
+from auris.decoding.arpa import TEXT_ERRORS, open_text
 from auris.decoding.language_model import SENTENCE_BEGIN, SENTENCE_END, SPECIAL_WORDS, UNKNOWN
 from auris.decoding.spelling import LetterModel, learn_spelling
 from auris.errors import TrainingError
@@ -74,7 +74,7 @@ def sentences(paths: Iterable[Path]) -> Iterator[list[str | None]]:
                         yield [spoken(line) for line in block]
                     else:
                         yield [line.rstrip("\n") for line in block]
-        except (OSError, EOFError, UnicodeDecodeError) as error:
+        except TEXT_ERRORS as error:
             raise TrainingError(
                 f"The text {str(path)!r} cannot be read ({error})",
                 "",
