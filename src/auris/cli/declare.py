@@ -30,19 +30,26 @@ def option(
         group: heading of the help under which it is shown; None for the first one.
         settings: of `typer.Option`; `min` and `max` are shown and checked here.
     """
-    least, most = settings.pop("min", None), settings.pop("max", None)
-    if least is not None:
-        allowed = f"{least:g} or more" if most is None else f"{least:g} to {most:g}"
+    least, most = settings.pop("min", -math.inf), settings.pop("max", math.inf)
+    if math.isfinite(least) or math.isfinite(most):
+        allowed = _range_text(least, most)
         settings.setdefault("metavar", f"<{allowed}>")
         settings["callback"] = _range_check(least, most, allowed)
     return typer.Option(*names, help=text, show_default=default, rich_help_panel=group, **settings)
 
 
-def _range_check(least: float, most: float | None, allowed: str) -> Callable[..., Any]:
+def _range_text(least: float, most: float) -> str:
+    """A range as help and errors name it."""
+    if math.isinf(least):
+        return f"at most {most:g}"
+    return f"{least:g} or more" if math.isinf(most) else f"{least:g} to {most:g}"
+
+
+def _range_check(least: float, most: float, allowed: str) -> Callable[..., Any]:
     """A callback of an option that refuses numbers out of a range."""
 
     def check(parameter: typer.CallbackParam, number: float | None) -> float | None:
-        if number is None or least <= number <= (math.inf if most is None else most):
+        if number is None or least <= number <= most:
             return number
         name = parameter.opts[0]
         raise UsageError(f"{name} has to be {allowed}", f"it is {number}", "correct it")
