@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from auris.errors import AurisError
-from cold_start import measure_memory
+from cold_start import measure_memory, measure_starts
 from tests.benchmarks.conftest import Script
 
 
@@ -22,6 +23,16 @@ def test_the_script(script: Script, qwen_directory: Path) -> None:
     assert 0.05 < memory["resident_gb"] <= memory["peak_gb"] < 5.0
 
 
-def test_a_command_that_fails_is_reported(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model: measure_memory(model, "auto", 1.0, 1, 1),
+        lambda model: measure_starts(model, ["auto"], 1, 1),
+    ],
+)
+def test_a_command_that_fails_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measure: Callable[[str], object]
+) -> None:
+    monkeypatch.setattr("cold_start.IMPORT", "print(); print(0.0, 0.0)")
     with pytest.raises(AurisError, match="the command did not"):
-        measure_memory(str(tmp_path), "auto", 1.0, 1, 1)
+        measure(str(tmp_path))
