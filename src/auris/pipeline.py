@@ -338,7 +338,7 @@ class AsrPipeline:
     def reads_contexts(self) -> bool:
         """Whether the model has contexts in its prompt; otherwise their words are hotwords."""
         has_prompt = isinstance(self.recognizer.config, QwenAsrConfig)
-        return has_prompt and self.defaults.accepts_contexts
+        return has_prompt and self.defaults.contexts is not False
 
     @property
     def live_chunk_seconds(self) -> float:

@@ -337,7 +337,6 @@ def ctc() -> CtcRecognizer:
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (DecodeOptions(context="fox"), "^context"),
         (DecodeOptions(max_new_tokens=9), "^max_new_tokens"),
         (DecodeOptions(sampling=Sampling(0.5)), "^temperature"),
         (DecodeOptions(language="French"), "English only"),

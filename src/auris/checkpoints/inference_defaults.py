@@ -50,11 +50,6 @@ class InferenceDefaults:
     pause_seconds: float | None = None
     lower_case: bool = False
 
-    @property
-    def accepts_contexts(self) -> bool:
-        """Whether a model with a decoder has contexts in its prompt."""
-        return self.contexts is not False
-
     def check_language(self, *languages: str | None) -> None:
         """Refuse languages that the model does not know; None is the model's own choice.
 

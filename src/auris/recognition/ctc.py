@@ -74,7 +74,6 @@ class CtcRecognizer:
 
     def check(self, options: DecodeOptions) -> None:
         needs_decoder = {
-            "--context": options.context != "",
             "--max-new-tokens": options.max_new_tokens is not None,
             "--temperature": options.sampling.temperature != 0.0,
         }
