@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -100,22 +100,24 @@ def listening(query: str | None = None, rate: int | None = None) -> Iterator[Sou
         sound.put(block[:, 0].copy())
 
     sounddevice = _sounddevice()
-    try:
-        stream = sounddevice.InputStream(
-            device=device.index,
-            samplerate=rate,
-            channels=1,
-            dtype="float32",
-            blocksize=rate // BLOCKS_A_SECOND,
-            callback=take,
-        )
-    except (sounddevice.PortAudioError, ValueError) as error:
-        raise DeviceError(
-            f"The microphone has to open at {rate} Hz",
-            f"{device.name!r} does not ({error})",
-            "close other programs that use it, or choose another with --device-in or --rate",
-        ) from error
-    with stream:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(  # This starts it, which may fail, too.
+                sounddevice.InputStream(
+                    device=device.index,
+                    samplerate=rate,
+                    channels=1,
+                    dtype="float32",
+                    blocksize=rate // BLOCKS_A_SECOND,
+                    callback=take,
+                )
+            )
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise DeviceError(
+                f"The microphone has to open at {rate} Hz",
+                f"{device.name!r} does not ({error})",
+                "close other programs that use it, or choose another with --device-in or --rate",
+            ) from error
         yield sound
 
 
