@@ -161,6 +161,24 @@ def test_a_full_disk_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.text.count("could not be stored") == 1
 
 
+def test_a_job_that_finds_the_disk_full_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner_module, "measured", full)
+    with working(tmp_path, replace(BEFORE, models=("tiny-ctc",))) as (store, models, workers):
+        request = REQUEST.model_copy(update={"model": "tiny-ctc"})
+        job = _accept(store, models, request, speech(1))
+        workers.start()
+        until(lambda: store.counts() == {"failed": 1})
+        found = store.find(job, "me")
+    assert found is not None
+    assert found.error is not None
+    assert found.error["code"] == "insufficient_storage"
+
+
 def test_word_timestamps_are_resumed(tmp_path: Path) -> None:
     _check_continued(
         tmp_path,

@@ -171,14 +171,13 @@ class JobRunner:
             return None
         except FileNotFoundError:
             return ApiError(500, "The recording of this job is gone.", code="recording_lost")
-        except ApiError as error:
-            return error
-        except AurisError as error:
+        except Exception as error:  # Whatever it is, it fails the job and not the thread.
             stopped = self._stopping.is_set() or not model.engine.running
-            return None if isinstance(error, EngineError) and stopped else as_api_error(error)
-        except Exception:  # A fault of the program fails the job and not the thread.
-            _LOG.exception("a job failed by a fault of the program")
-            return ApiError(500, "The program failed.", code="engine_failed")
+            if isinstance(error, EngineError) and stopped:
+                return None
+            if not isinstance(error, ApiError | AurisError):
+                _LOG.exception("a job failed by a fault of the program or the disk")
+            return as_api_error(error)
 
     def _transcribe(self, job: Job, cancelled: threading.Event, model: ServedModel) -> Transcript:
         request, settings = model.fitted(job.request), self._settings
