@@ -277,6 +277,25 @@ def test_shards_by_seconds_bytes_and_rows() -> None:
     assert same == [True, True, False, True, True]
 
 
+def test_headers_that_cannot_be_read_leave_durations_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class RequestError(Exception):
+        """Packages of filesystems have errors of their own."""
+
+    def fail(*_: Any) -> Any:
+        raise RequestError("try again later")
+
+    Storage("memory://headers").put("a.wav", audio(1.0))
+    (tmp_path / "list.txt").write_text("memory://headers/a.wav\nnowhere://a.wav\n")
+    monkeypatch.setattr(MemoryFileSystem, "open", fail)
+    listed = list(units(str(tmp_path / "list.txt"), headers=True))
+    assert [unit.seconds for unit in listed] == [None, None]
+
+
 def test_failures_of_a_filesystem_are_noted_unless_they_would_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -18,7 +18,7 @@ from auris.audio.encoded import is_data_uri
 from auris.audio.io import look
 from auris.audio.listing import MEDIA
 from auris.audio.remote import is_url
-from auris.errors import AudioError, UnreadableAudio, UsageError
+from auris.errors import UnreadableAudio, UsageError
 from auris.scale.manifests import lhotse_unit, manifest_lines, nemo_unit
 from auris.scale.parquet import parquet_units
 from auris.scale.storage import filesystem, fsspec_module, is_local
@@ -231,6 +231,6 @@ def _with_header(unit: InputUnit) -> InputUnit:
         with fs.open(path, "rb") as opened:
             file: IO[bytes] = opened
             header = look(file)
-    except (OSError, ValueError, AudioError):
-        return unit  # The error is reported when the recording is read.
+    except Exception:  # Also of a package of filesystems; reported when the recording is read.
+        return unit
     return replace(unit, seconds=header.guess if header.seconds is None else header.seconds)
