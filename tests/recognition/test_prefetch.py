@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_a_process_that_dies_fails_only_its_recording(files: list[str]) -> None:
             list(ahead.chunks(names[0]))
         rest = [list(ahead.chunks(source)) for source in sources]
     assert [len(chunks) for chunks in rest] == [1, 1, 1]
+
+
+class BrokenChunker(AudioChunker):
+    """Fails as a program with a mistake does."""
+
+    def chunks(self, source: Source) -> Iterator[Chunk]:
+        raise RuntimeError("mistake")
+
+
+def test_the_exit_code_of_a_process_is_its_own(files: list[str]) -> None:
+    """The process closes its connection before it ends."""
+    with Prefetcher(BrokenChunker(), 1) as ahead:
+        source = next(ahead.sources(files[:1]))
+        with pytest.raises(UnreadableAudio, match=r"died \(exit code 1\)"):
+            list(ahead.chunks(source))
 
 
 def test_processes_end_with_their_connection(files: list[str]) -> None:

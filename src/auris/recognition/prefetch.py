@@ -25,6 +25,9 @@ from auris.errors import AurisError, UnreadableAudio
 from auris.recognition.chunker import AudioChunker
 from auris.types import Chunk
 
+EXIT_SECONDS = 1.0
+"""How long a process that has closed its connection may take to end."""
+
 
 class _PrefetchProcess:
     """A process and the sources that it has to read."""
@@ -157,6 +160,7 @@ class Prefetcher:
     def _replace(self, number: int) -> None:
         """Replace a process that has died; the new one reads the remaining sources."""
         dead = self._readers[number]
+        dead.process.join(EXIT_SECONDS)  # Its exit code tells why it died.
         dead.close()
         self._readers[number] = fresh = _PrefetchProcess(self._chunker)
         for source in dead.sources:
