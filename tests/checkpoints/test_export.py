@@ -343,6 +343,11 @@ class TestFailures:
             self.write(folder / "out")
         assert names(folder) == set()
 
+    def test_a_name_that_is_too_long(self, tmp_path: Path) -> None:
+        with pytest.raises(OutputError, match=r"[Nn]ame too long"):
+            self.write(tmp_path / ("x" * 300))
+        assert names(tmp_path) == set()
+
     @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
     def test_a_folder_that_cannot_have_files(self) -> None:
         with pytest.raises(OutputError, match=r"Writing .* failed"):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from auris.checkpoints.atomic import new_directory
-from auris.errors import CheckpointError, OutputError
+from auris.errors import CheckpointError
 from auris.models.adapted import LowRank, layer_names
 from auris.models.qwen_asr import QwenAsr
 
@@ -60,20 +60,16 @@ def save_adapter(
         weights: by the names of layers, `LowRank.down` and `LowRank.up`.
 
     Raises:
-        OutputError: it exists, or cannot be written.
+        UsageError: it exists and is not empty.
+        OutputError: it cannot be written; nothing is left of it.
     """
     tensors: dict[str, Tensor] = {}
     for name, (down, up) in weights.items():
         tensors |= {f"{name}.down": down.contiguous(), f"{name}.up": up.contiguous()}
     settings = {"format": FORMAT, "rank": rank, "alpha": alpha}
-    try:
-        with new_directory(directory) as fresh:
-            save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
-            (fresh / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"Writing the adapter {str(directory)!r} failed ({error})", "", "name another folder"
-        ) from error
+    with new_directory(directory) as fresh:
+        save_file(tensors, fresh / WEIGHTS, metadata={"format": "pt"})
+        (fresh / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return directory
 
 

@@ -91,14 +91,14 @@ def new_directory(out: str | Path) -> Iterator[Path]:
         OutputError: it cannot be written; nothing is left of it.
     """
     target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(
-            "The output has to be a new or empty directory",
-            f"{str(target)!r} is not",
-            "name another, or remove it first",
-        )
     draft = target.parent / f".{target.name}.{uuid4().hex[:8]}"
     try:
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UsageError(
+                "The output has to be a new or empty directory",
+                f"{str(target)!r} is not",
+                "name another, or remove it first",
+            )
         draft.mkdir(parents=True)
         yield draft
         if os.name == "nt" and target.exists():

@@ -277,7 +277,8 @@ def export(
         shard_bytes: largest weight file.
 
     Raises:
-        UsageError: the directory exists and is not empty, or cannot be written.
+        UsageError: the directory exists and is not empty, or there is no such layout.
+        OutputError: it cannot be written; nothing is left of it.
         ConfigError: the layout cannot hold this model, or the model cannot have such a CTC head.
         TensorError: a weight is too large for the dtype, or the CTC head is misshapen.
     """
@@ -318,7 +319,7 @@ def convert(
 
     Raises:
         CheckpointError, TokenizerError: the source cannot be read.
-        UsageError, ConfigError: see `export`.
+        UsageError, OutputError, ConfigError, TensorError: see `export`.
     """
     checkpoint = open_checkpoint(source)
     parts = read_parts(checkpoint, torch.float32)

@@ -156,6 +156,7 @@ def pull(
     HF_HUB_OFFLINE=1 and `local_files_only` forbid the network.
 
     Raises:
+        UsageError: the name is no hub id, or there are two revisions.
         ModelNotFound: the hub has no such model, cannot be reached, or the cache lacks it.
         MissingExtra: huggingface_hub is not installed.
     """

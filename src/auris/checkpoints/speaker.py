@@ -60,7 +60,7 @@ def save_speaker_encoder(
 
     Raises:
         TensorError: a weight does not fit into `dtype`.
-        UsageError: `out` is a directory that holds no model.
+        UsageError: `out` is a directory that holds something else than a model.
     """
     measured = model.voices is not None and bool(model.voices.variances.any())
     axes = model.config.axes if measured else 0

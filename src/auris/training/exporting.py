@@ -99,7 +99,8 @@ def export_adapter(run: Path, out: Path, which: str | None = None) -> Path:
 
     Raises:
         TrainingError: the run trains no adapters, or it holds no such checkpoint.
-        OutputError: `out` exists, or cannot be written.
+        UsageError: `out` exists and is not empty.
+        OutputError: `out` cannot be written.
     """
     which = checkpoint_named(run, which)
     recipe, _ = RunFolder(run).read()
