@@ -189,13 +189,13 @@ class Worker:
 
     def _is_finished(self, shard: Shard, lease: Lease) -> bool:
         """Whether a shard was finished before it was taken; the lease is then released."""
-        finished = True
         try:
             finished = bool(self._results.finished([shard]))
-        finally:
-            if finished:
-                self._release(lease)
+        except BaseException:
+            self._release(lease)
+            raise
         if finished:
+            self._release(lease)
             self._finished.add(shard.name)
         return finished
 
