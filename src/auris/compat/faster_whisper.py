@@ -198,12 +198,15 @@ class WhisperModel:
         name, probability = detected[0]
         return name and LANGUAGE_CODES[name], probability, _codes(dict(detected))
 
-    def _search(self, beam_size: int | None, heat: float, hotwords: str | None) -> SearchOptions:
+    def _search(
+        self, beam_size: int | None, temperature: float, hotwords: str | None
+    ) -> SearchOptions:
         """The search of a call, with the beam of the model's default search where none is given."""
-        given = CallOptions(beam_size=beam_size, temperature=heat)
+        given = CallOptions(beam_size=beam_size, temperature=temperature)
         filled = with_default_search(given, self.pipeline.recognizer.scorers.lm)
-        phrases = [] if heat else _phrases(hotwords)
-        return SearchOptions(beam_size=filled["beam_size"] or 1, temperature=heat, hotwords=phrases)
+        phrases = [] if temperature else _phrases(hotwords)
+        beam = filled["beam_size"] or 1
+        return SearchOptions(beam_size=beam, temperature=temperature, hotwords=phrases)
 
     def transcribe(
         self,
@@ -256,8 +259,8 @@ class WhisperModel:
             AurisError: see `AsrPipeline.transcribe`.
         """
         check_options({"task": task, **options}, NEUTRAL, TUNING)
-        heat = _one_temperature(temperature)
-        search = self._search(beam_size, heat, hotwords)
+        first_temperature = _first_temperature(temperature)
+        search = self._search(beam_size, first_temperature, hotwords)
         start, duration = _clip(clip_timestamps)
         vad = vad_filter or self.pipeline.defaults.vad
         waveform = load(_source(audio))
@@ -293,7 +296,7 @@ class WhisperModel:
             all_language_probs=None if probabilities is None else _codes(probabilities),
             transcription_options={
                 "beam_size": search["beam_size"],
-                "temperature": heat,
+                "temperature": first_temperature,
                 "initial_prompt": initial_prompt,
                 "hotwords": hotwords,
                 "max_new_tokens": max_new_tokens,
@@ -304,7 +307,7 @@ class WhisperModel:
             },
             vad_options=None,
         )
-        return whisper_segments(chain([first] if first else [], decoded), heat), info
+        return whisper_segments(chain([first] if first else [], decoded), first_temperature), info
 
 
 class BatchedInferencePipeline:
@@ -340,7 +343,7 @@ def _seconds_of_speech(waveform: Waveform) -> float:
     return sum(len(chunk.samples) for chunk in chunks) / SAMPLE_RATE
 
 
-def _one_temperature(given: Any) -> float:
+def _first_temperature(given: Any) -> float:
     listed = list(given) if isinstance(given, (list, tuple)) else [given]
     if not listed:
         raise refuse("temperature", given, "pass one")
