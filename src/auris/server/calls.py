@@ -41,7 +41,8 @@ def check_options(
 
 
 def capabilities(served: ServedModel) -> ModelCapabilities:
-    """What requests to a model may contain, found by the checks of requests."""
+    """What requests to a model may contain. Languages and words are found by the checks of
+    requests; every model takes prompts, as contexts or hotwords, and speakers."""
 
     def can(**fields: str | tuple[str, ...]) -> bool:
         form = {"model": served.name, "response_format": "verbose_json", **fields}
@@ -53,7 +54,7 @@ def capabilities(served: ServedModel) -> ModelCapabilities:
 
     return {
         "languages": [code for code in LANGUAGES if can(language=code)],
-        "prompt": True,  # It is context, or hotwords.
+        "prompt": True,
         "words": can(timestamp_granularities=("word",)),
         "speakers": True,
     }
