@@ -225,3 +225,16 @@ def test_parts_that_do_not_fit(
     change(packed, {"quant_method": "gptq", "bits": 4}, "quantization_config")
     with pytest.raises(CheckpointError, match="A matrix of GPTQ has to have the parts"):
         weights_of(packed)
+
+
+def test_groups_that_do_not_divide_the_columns(published: Path, tmp_path: Path) -> None:
+    packed = copied(published, tmp_path / "packed")
+    replaced(packed, is_decoder, gptq(4, 16, 1))
+    tensors = {
+        name: part[:3].contiguous() if name.endswith(("scales", "qzeros")) else part
+        for name, part in read_weights(packed).items()
+    }
+    write_weights(packed, tensors)
+    change(packed, {"quant_method": "gptq", "bits": 4}, "quantization_config")
+    with pytest.raises(CheckpointError, match="A matrix of GPTQ has to have the parts"):
+        weights_of(packed)

@@ -288,4 +288,6 @@ def _shape(
     fits = scales[1] == rows and zeros == [scales[0], rows // per_word]
     if ".g_idx" in names:
         fits &= files.shape(f"{module}.g_idx") == [columns]
+    else:
+        fits &= columns % scales[0] == 0
     return [rows, columns] if fits else None
