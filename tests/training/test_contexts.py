@@ -51,6 +51,11 @@ def test_contexts_of_silence_have_no_spoken_words() -> None:
     assert sum(map(bool, drawn)) > 30
 
 
+def test_a_corpus_without_words_has_empty_contexts() -> None:
+    source, rng = ContextSource(["", ""]), np.random.default_rng(4)
+    assert {source.draw("", rng) for _ in range(20)} == {""}
+
+
 @pytest.fixture(scope="module")
 def clips() -> list[TrainingClip]:
     raw = [tone_clip(text, "ann") for text in ("abcd", "ba", "dc", "cab") * 10]

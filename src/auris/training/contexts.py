@@ -30,8 +30,10 @@ class ContextSource:
         self._words = sorted(self._counts)
 
     def draw(self, text: str, rng: np.random.Generator) -> str:
-        """A context for a recording in which `text` is spoken; empty where nobody speaks and the
-        corpus has no words."""
+        """A context for a recording in which `text` is spoken; empty where the corpus has no
+        words."""
+        if not self._words:
+            return ""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "sentence":
             return str(self._texts[int(rng.integers(len(self._texts)))])
