@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,18 @@ def test_an_arpa_file_is_converted(tmp_path: Path, text: Path) -> None:
     assert converted.levels[0].logprob_table is not None
     one, other = (score_text(m, [text]).perplexity for m in (model, converted))
     assert one == pytest.approx(other, rel=0.02)
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_damaged_texts_are_refused(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    whole = bytearray(compress(b"one two three\n" * 20))
+    whole[10:20] = b"\xff" * 10  # Behind the marks of the formats.
+    damaged = tmp_path / f"text.txt{suffix}"
+    damaged.write_bytes(whole)
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train_language_model([damaged], LanguageModelSettings())
 
 
 def test_missing_texts_are_refused(tmp_path: Path, text: Path) -> None:
