@@ -47,6 +47,11 @@ class TableScorer:
     def may_add(self, state: State) -> bool:
         return True
 
+    def affected(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> Sequence[int]:
+        return range(len(tokens))
+
     def without_locations(self) -> TableScorer:
         return self
 

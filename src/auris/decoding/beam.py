@@ -34,7 +34,7 @@ from auris.decoding.scoring import (
     State,
     TokenScorer,
     WeightedScorer,
-    scored_candidates,
+    raised_candidates,
     text_score,
 )
 from auris.types import FinishReason
@@ -121,18 +121,17 @@ class _NextTokens(NamedTuple):
     Attributes:
         hypotheses: that they follow.
         best: the tokens of all hypotheses.
-        bonuses: by the number of a hypothesis to which hotwords may add something, what they add to
-            each of its tokens and their state after it.
+        bonuses: by the number of a hypothesis and that of its token, what hotwords add to it and
+            their state after it, if they may add something.
     """
 
     hypotheses: Sequence[Hypothesis]
     best: BestTokens
-    bonuses: dict[int, list[tuple[float, State]]]
+    bonuses: dict[int, dict[int, tuple[float, State]]]
 
     def bonus(self, parent: int, number: int) -> tuple[float, State]:
         """What hotwords add to a token of a hypothesis, and their state after it."""
-        own = self.bonuses.get(parent)
-        return (0.0, NOT_SCORED) if own is None else own[number]
+        return self.bonuses.get(parent, {}).get(number, (0.0, NOT_SCORED))
 
 
 @dataclass(eq=False)
@@ -327,7 +326,7 @@ class BeamSearch:
         scored = [row for row, one in enumerate(parents) if hotwords.may_add(one.bonus_state)]
         best = best_tokens(logits, self._beam_tokens + (HOTWORD_TOKENS if scored else 0))
         bonuses = {
-            row: scored_candidates(hotwords, parents[row].bonus_state, best.of(row), self.stops)
+            row: raised_candidates(hotwords, parents[row].bonus_state, best.of(row), self.stops)
             for row in scored
         }
         return _NextTokens(parents, best, bonuses)
@@ -337,14 +336,13 @@ class BeamSearch:
         the scorer may add to it makes it the best of those that are left."""
         rows = [row for row, one in enumerate(candidates.hypotheses) if one.in_beam]
         limits = self._limits(candidates, rows)
-        count = limits.shape[1]
-        limits = limits.ravel()
         scored: list[tuple[float, int, int, _Extension]] = []
-        for index in (-limits).argsort().tolist():
+        for index in (-limits).argsort(axis=None).tolist():
             limit = limits.item(index)
             while scored and scored[0][0] < -limit:
                 yield heappop(scored)[-1]
-            extension = self._extension(candidates, rows[index // count], index % count)
+            row, number = divmod(index, limits.shape[1])
+            extension = self._extension(candidates, rows[row], number)
             heappush(scored, (-extension.score, extension.parent, extension.token, extension))
         while scored:
             yield heappop(scored)[-1]
@@ -374,14 +372,16 @@ class BeamSearch:
             states = [candidates.hypotheses[row].state for row in outside]
             self._scorer.most(states, candidates.best.tokens[outside])
         extensions = []
+        tokens = candidates.best.tokens
+        count = min(self._beam_tokens, tokens.shape[1])
         for parent, hypothesis in enumerate(candidates.hypotheses):
-            for number, token in enumerate(candidates.best.tokens[parent].tolist()):
+            beam_numbers = range(count) if hypothesis.bonus > 0 else ()
+            for number in sorted({*beam_numbers, *candidates.bonuses.get(parent, ())}):
                 bonus, _ = candidates.bonus(parent, number)
-                may_count = number < self._beam_tokens or bonus > 0
-                if may_count and hypothesis.bonus + bonus > 0 and (parent, token) not in used:
+                counts = hypothesis.bonus + bonus > 0 and (bonus > 0 or number < count)
+                if counts and (parent, tokens.item(parent, number)) not in used:
                     extensions.append(self._extension(candidates, parent, number))
-        extensions.sort(key=lambda one: -one.score - one.bonus)
-        return extensions
+        return sorted(extensions, key=lambda one: -one.score - one.bonus)
 
     def _extension(self, candidates: _NextTokens, parent: int, number: int) -> _Extension:
         """The extension of a hypothesis by one of its next tokens."""

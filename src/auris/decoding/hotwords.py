@@ -62,6 +62,26 @@ def begins_character(byte: int) -> bool:
     return not 0x80 <= byte < 0xC0
 
 
+class TokenBeginnings(dict[int, int]):
+    """By token, the bytes at which a phrase may begin in it: bit N of the number for byte N.
+
+    Args:
+        token_bytes: the bytes of a token.
+    """
+
+    def __init__(self, token_bytes: TokenBytes) -> None:
+        super().__init__()
+        self._token_bytes = token_bytes
+
+    def __missing__(self, token: int) -> int:
+        bits, after_letter = 0, False
+        for byte in filter(begins_character, self._token_bytes(token)):
+            bits |= 0 if after_letter and joins(byte) else 1 << byte
+            after_letter = joins(byte)
+        self[token] = bits
+        return bits
+
+
 class Completed(NamedTuple):
     """A phrase that is complete, and its bonus."""
 
@@ -96,6 +116,7 @@ class Hotwords:
         token_bytes: the bytes of a token.
         weights: of the bonuses of some phrases; it is 1 of the others.
         least_margin: see `LEAST_MARGIN`.
+        beginnings: of the tokens, for all lists of a vocabulary; None for own ones.
 
     Attributes:
         largest_bonuses: of each phrase, of all its spellings.
@@ -107,10 +128,13 @@ class Hotwords:
         token_bytes: TokenBytes,
         weights: Mapping[str, float] = NO_WEIGHTS,
         least_margin: float = LEAST_MARGIN,
+        beginnings: TokenBeginnings | None = None,
     ) -> None:
         self._token_bytes = token_bytes
+        self._beginnings = TokenBeginnings(token_bytes) if beginnings is None else beginnings
         self._least_margin = least_margin
         self._children: dict[tuple[int, int], int] = {}
+        self._first_bytes = 0  # As in `TokenBeginnings`.
         self._paths = [b""]
         self._gains = [0.0]
         self._bonuses: dict[int, Completed] = {}
@@ -122,6 +146,7 @@ class Hotwords:
 
     def _add(self, phrase: str, text: bytes, weight: float) -> None:
         node, gain = ROOT, 0.0
+        self._first_bytes |= 1 << text[0] if text else 0
         for length, byte in enumerate(text, 1):
             child = self._children.setdefault((node, byte), len(self._paths))
             if child == len(self._paths):
@@ -141,9 +166,7 @@ class Hotwords:
     def extend(
         self, state: State, tokens: Sequence[int], margins: Sequence[float]
     ) -> list[tuple[float, State]]:
-        pairs = zip(tokens, margins, strict=True)
-        transitions = (self.transition(state, token, margin) for token, margin in pairs)
-        return [(one.score, one.state) for one in transitions]
+        return [self.follow(state, *one) for one in zip(tokens, margins, strict=True)]
 
     def transition(self, state: State, token: int, margin: float) -> Transition:
         """What a token adds and completes, see `extend`."""
@@ -176,6 +199,17 @@ class Hotwords:
 
     def may_add(self, state: State) -> bool:
         return True
+
+    def affected(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> Sequence[int]:
+        if not self.is_idle(state):
+            return range(len(tokens))
+        first_bytes, least, beginnings = self._first_bytes, self._least_margin, self._beginnings
+        pairs = enumerate(zip(tokens, margins, strict=True))
+        return [
+            n for n, (one, margin) in pairs if beginnings[one] & first_bytes and margin >= least
+        ]
 
     def without_locations(self) -> Hotwords:
         return self
@@ -350,6 +384,12 @@ class LocatedHotwords:
             for number in self._at(state.length)
         )
 
+    def affected(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> Sequence[int]:
+        assert isinstance(state, _Located)
+        return self._hotwords.affected(state.own, tokens, margins) if self.may_add(state) else ()
+
     def without_locations(self) -> LocatedHotwords:
         other = copy(self)
         other._anywhere = True
@@ -398,8 +438,7 @@ def _total(completed: Sequence[Completed]) -> float:
 
 def _letter_at_end(data: bytes, before: bool) -> bool:
     """Whether the last character of a text joins others; `before` if no character begins in it."""
-    firsts = [byte for byte in data if begins_character(byte)]
-    return joins(firsts[-1]) if firsts else before
+    return next((joins(byte) for byte in reversed(data) if begins_character(byte)), before)
 
 
 def _is_boundary(data: bytes, end: int, unread: bytes) -> bool:

@@ -125,15 +125,6 @@ def _joined_locations(spans: Iterable[tuple[float, int, int]]) -> tuple[Location
     return tuple(locations)
 
 
-@dataclass(frozen=True)
-class _Edges:
-    """The units that lead from a node of the trie to others, [K] each."""
-
-    units: NDArray[np.intp]
-    nodes: NDArray[np.intp]
-    depths: NDArray[np.intp]
-
-
 class PhraseSpotter:
     """The phrases of one list.
 
@@ -147,7 +138,8 @@ class PhraseSpotter:
         self._children: list[dict[int, int]] = [{}]
         self._depths = [0]
         self._phrases: dict[int, str] = {}
-        self._edges: dict[int, _Edges] = {}
+        # Of each node, units that lead to others, these nodes and their depths: [3, K].
+        self._edges: dict[int, NDArray[np.intp]] = {}
         count = 0
         for phrase in phrases:
             count += 1
@@ -189,15 +181,18 @@ class PhraseSpotter:
             depth = min(waiting)
             nodes, ends = _best_of_each(waiting.pop(depth))
             best = ends.max(1)
+            least = self._least_score(depth)
             for index, node in enumerate(nodes.tolist()):
-                phrase, least = self._phrases.get(node), self._least_score(depth)
-                if phrase is not None and best[index] >= least:
+                if node in self._phrases and best[index] >= least:
+                    phrase = self._phrases[node]
                     frame_ends = np.flatnonzero(ends[index] >= least)
                     scores = ends[index][frame_ends]
                     locations = frames.locations(frame_ends, scores, depth, self._table.lengths)
                     spot = Spot(float(best[index]) - self._prior, depth, locations)
                     spots[phrase] = spot.joined(spots.get(phrase))
-            units, sources, targets, depths = self._leading(nodes)
+            edges = [self._edges_of(node) for node in nodes.tolist()]
+            sources = np.repeat(np.arange(len(nodes)), [one.shape[1] for one in edges])
+            units, targets, depths = np.concatenate(edges, 1)
             limits = -self._more_at_first - LOSS_PER_BYTE * depths
             possible = best[sources] + frames.best[units] >= limits
             units, sources, targets, depths = (
@@ -210,40 +205,23 @@ class PhraseSpotter:
                 waiting.setdefault(longer, []).append((targets[chosen], longer_ends[chosen]))
         return spots
 
-    def _leading(
-        self, nodes: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Units that lead from some nodes to others; the index of the node, the other node and its
-        depth."""
-        edges = [self._edges_of(node) for node in nodes.tolist()]
-        sources = np.repeat(np.arange(len(nodes)), [len(one.units) for one in edges])
-        units, targets, depths = (
-            np.concatenate([getattr(one, name) for one in edges])
-            for name in ("units", "nodes", "depths")
-        )
-        return units, sources, targets, depths
-
-    def _edges_of(self, node: int) -> _Edges:
+    def _edges_of(self, node: int) -> NDArray[np.intp]:
         known = self._edges.get(node)
         if known is not None:
             return known
-        pairs = []
+        edges: list[tuple[int, int, int]] = []
         # A phrase that does not begin the text follows a space, which its first unit may write.
         paths = [(node, b"")] if node != ROOT else [(node, b""), (node, SPACE)]
         while paths:
             last, data = paths.pop()
             for byte, child in self._children[last].items():
                 longer = data + bytes((byte,))
-                pairs += [(unit, child) for unit in self._table.by_bytes.get(longer, ())]
+                own = self._table.by_bytes.get(longer, ())
+                edges += [(unit, child, self._depths[child]) for unit in own]
                 if longer in self._table.beginnings:
                     paths.append((child, longer))
-        edges = _Edges(
-            np.array([unit for unit, _ in pairs], np.intp),
-            np.array([child for _, child in pairs], np.intp),
-            np.array([self._depths[child] for _, child in pairs], np.intp),
-        )
-        self._edges[node] = edges
-        return edges
+        self._edges[node] = np.array(edges, np.intp).reshape(-1, 3).T
+        return self._edges[node]
 
 
 class _FrameScores:

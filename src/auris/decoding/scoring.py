@@ -90,6 +90,11 @@ class HotwordScorer(TokenScorer, Protocol):
     def may_add(self, state: State) -> bool:
         """Whether a next token may have a score other than 0."""
 
+    def affected(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> Sequence[int]:
+        """The numbers of those tokens, in order, whose score may not be 0, see `extend`."""
+
     def without_locations(self) -> TokenScorer:
         """The same scorer without limits to where in a text a hotword may be."""
 
@@ -231,6 +236,11 @@ class HotwordsAfter(ScorerAfter):
     def may_add(self, state: State) -> bool:
         return not isinstance(state, _Before) and self._hotwords.may_add(state)
 
+    def affected(
+        self, state: State, tokens: Sequence[int], margins: Sequence[float]
+    ) -> Sequence[int]:
+        return () if isinstance(state, _Before) else self._hotwords.affected(state, tokens, margins)
+
     def without_locations(self) -> ScorerAfter:
         return ScorerAfter(self._hotwords.without_locations(), self._token)
 
@@ -265,3 +275,19 @@ def scored_candidates(
         return extended
     end, others = (scorer.end(state), state), iter(extended)
     return [end if token in stops else next(others) for token in candidates.tokens]
+
+
+def raised_candidates(
+    hotwords: HotwordScorer, state: State, candidates: Candidates, stops: Collection[int]
+) -> dict[int, tuple[float, State]]:
+    """What hotwords add to each of the best next tokens whose score may not be 0, by its number,
+    and the state after it; see `scored_candidates`."""
+    margins = [min(margin, 0.0) for margin in candidates.margins]
+    numbers = hotwords.affected(state, candidates.tokens, margins)
+    affected = Candidates(
+        [candidates.tokens[number] for number in numbers],
+        [candidates.logprobs[number] for number in numbers],
+        [candidates.margins[number] for number in numbers],
+    )
+    scored = scored_candidates(hotwords, state, affected, stops)
+    return dict(zip(numbers, scored, strict=True))

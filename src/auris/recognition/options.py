@@ -21,6 +21,11 @@ from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.recognition.chunker import AudioChunker
+from auris.recognition.hotword_lists import (
+    MOST_HOTWORD_LETTERS,
+    checked_hotwords,
+    in_lower_case,
+)
 from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.load import check_count, check_number
 from auris.recognition.requests import DecodeOptions, WordAligner
@@ -46,10 +51,6 @@ MOST_CONTEXT_LETTERS = 10_000
 
 
 LARGEST_SEED = (1 << 63) - 1
-
-MOST_HOTWORDS = 20_000
-
-MOST_HOTWORD_LETTERS = 200
 
 
 class CancelToken(Protocol):
@@ -360,7 +361,7 @@ def _check_string(option: str, value: object) -> None:
 
 def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...]]:
     """The beam size and the hotwords of a call."""
-    size, hotwords = given.get("beam_size"), _hotwords(given.get("hotwords", ()))
+    size, hotwords = given.get("beam_size"), checked_hotwords(given.get("hotwords", ()))
     beam_size = 1 if size is None else size
     check_count("beam_size", beam_size, MOST_BEAM_SIZE)
     if temperature and (beam_size > 1 or hotwords):
@@ -389,8 +390,7 @@ def supported_options(
     if options.context and not reads_contexts:
         options = _with_context_as_hotwords(options)
     if defaults.lower_case:
-        lower = dict.fromkeys(phrase.lower() for phrase in options.hotwords)
-        options = replace(options, hotwords=tuple(lower))
+        options = replace(options, hotwords=in_lower_case(options.hotwords))
     return options
 
 
@@ -410,27 +410,6 @@ def _with_context_as_hotwords(options: DecodeOptions) -> DecodeOptions:
 def log_once(warning: str) -> None:
     """Log a warning, once in a process: calls of a server or of a program are often alike."""
     _LOG.warning(warning)
-
-
-def _hotwords(given: Sequence[str]) -> tuple[str, ...]:
-    """Distinct phrases without empty ones, in order."""
-    if isinstance(given, str) or not all(isinstance(phrase, str) for phrase in given):
-        raise UsageError(
-            "hotwords have to be a list of strings",
-            f"they are {given!r}",
-            "pass a list, such as ['Auris', 'Zoë']",
-        )
-    phrases = tuple(dict.fromkeys(filter(None, (" ".join(phrase.split()) for phrase in given))))
-    longest = max(map(len, phrases), default=0)
-    if len(phrases) > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
-        raise UsageError(
-            f"There may be {MOST_HOTWORDS} hotwords of {MOST_HOTWORD_LETTERS} letters",
-            f"there are {len(phrases)}, and the longest has {longest} letters",
-            "leave out those that are rarely said",
-        )
-    for phrase in phrases:
-        check_unicode(phrase, "Each of --hotwords")
-    return phrases
 
 
 def _batch_seconds(given: object) -> float:

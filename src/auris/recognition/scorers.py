@@ -13,7 +13,13 @@ from torch import Tensor
 
 from auris.checkpoints.lm_weights import CTC_WEIGHT, LmWeights
 from auris.decoding.ctc_prefix import CtcPrefixScorer
-from auris.decoding.hotwords import BYTE_BONUS, Hotwords, LocatedHotwords, spellings
+from auris.decoding.hotwords import (
+    BYTE_BONUS,
+    Hotwords,
+    LocatedHotwords,
+    TokenBeginnings,
+    spellings,
+)
 from auris.decoding.phrase_placing import PlacedPhrase
 from auris.decoding.phrase_spotting import SHORT_LIST, PhraseSpotter, Spot, UnitTable
 from auris.decoding.scoring import (
@@ -25,14 +31,12 @@ from auris.decoding.scoring import (
     text_score,
 )
 from auris.decoding.word_scorer import WordScorer
+from auris.recognition.hotword_lists import MOST_LISTS
 from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.requests import DecodeOptions
 from auris.text.languages import LANGUAGES
 from auris.text.prompt import TEXT_TAG, reply_prefix
 from auris.text.tokenizer import Tokenizer
-
-MOST_LISTS = 8
-"""Lists of hotwords that stay in memory, those that were used last."""
 
 SPOTTED_WEIGHT, SPOTTED_SHARE = 3.3, 0.8
 """Weight of hotwords that fit the frames of a CTC head, and how much of their score there counts
@@ -65,6 +69,7 @@ class TextScorers:
         if lm is not None:
             self.reweight(lm.weights)
         self._unit_tables: dict[int, UnitTable] = {}
+        self._beginnings = TokenBeginnings(tokenizer.bytes)
         self._hotwords: OrderedDict[tuple[str, ...], _HotwordList] = OrderedDict()
 
     def reweight(self, weights: LmWeights) -> None:
@@ -141,7 +146,9 @@ class TextScorers:
     def _list_of(self, phrases: tuple[str, ...]) -> _HotwordList:
         known = self._hotwords.pop(phrases, None)
         if known is None:
-            known = _HotwordList(phrases, self._tokenizer, self._unit_tables, self._rarity)
+            known = _HotwordList(
+                phrases, self._tokenizer, self._unit_tables, self._beginnings, self._rarity
+            )
         self._hotwords[phrases] = known
         if len(self._hotwords) > MOST_LISTS:
             self._hotwords.popitem(last=False)
@@ -171,6 +178,7 @@ class _HotwordList:
         phrases: as they were given.
         tokenizer: the vocabulary.
         unit_tables: the units of CTC heads by their number; more are added.
+        beginnings: where phrases may begin in tokens.
         rarity: how improbable a phrase is, see `TextScorers`.
     """
 
@@ -179,19 +187,21 @@ class _HotwordList:
         phrases: Sequence[str],
         tokenizer: Tokenizer,
         unit_tables: dict[int, UnitTable],
+        beginnings: TokenBeginnings,
         rarity: Callable[[str], float],
     ) -> None:
         self._phrases = [tokenizer.normalized(phrase) for phrase in phrases]
         self._tokenizer = tokenizer
         self._token_bytes = tokenizer.bytes
         self._unit_tables = unit_tables
+        self._beginnings = beginnings
         self._rarity = cache(rarity)
         self._spotters: dict[int, PhraseSpotter] = {}
 
     @cached_property
     def all(self) -> Hotwords:
         """All of them."""
-        return Hotwords(self._phrases, self._token_bytes)
+        return Hotwords(self._phrases, self._token_bytes, beginnings=self._beginnings)
 
     def spotted(self, ctc_logits: Tensor) -> LocatedHotwords | None:
         """Those that may be said; None if there are none."""
@@ -200,7 +210,7 @@ class _HotwordList:
         raised = {phrase: weight for phrase, weight in weights.items() if weight > 0}
         if not raised:
             return None
-        hotwords = Hotwords(raised, self._token_bytes, raised, SPOTTED_MARGIN)
+        hotwords = Hotwords(raised, self._token_bytes, raised, SPOTTED_MARGIN, self._beginnings)
         return LocatedHotwords(hotwords, {phrase: spots[phrase].locations for phrase in raised})
 
     def placed(self, ctc_logits: Tensor) -> list[PlacedPhrase]:
