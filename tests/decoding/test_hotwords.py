@@ -91,6 +91,36 @@ def test_every_token_of_a_phrase_adds_to_the_score_and_a_break_takes_it_back() -
     assert broken == pytest.approx(0.0)
 
 
+@given(
+    st.lists(st.sampled_from(PHRASES), min_size=1, unique=True),
+    st.lists(st.sampled_from([*"aAnbcé你好 -", "ana", " ana b"]), max_size=8).map("".join),
+    st.lists(st.sampled_from([*"aAnbcé你好 -"]), min_size=2, max_size=12).map("".join),
+    st.sets(st.integers(0, 40)),
+    st.sampled_from([0.0, -1.0, -20.0]),
+)
+def test_tokens_that_are_not_affected_score_nothing(
+    phrases: list[str], text: str, following: str, cuts: set[int], margin: float
+) -> None:
+    hotwords = Hotwords(phrases, token_bytes)
+    located = LocatedHotwords(hotwords, {phrases[0]: [Location(0, 2, frozenset({0, 1, 3}))]})
+    tokens = tokens_of(following.encode(), cuts)
+    margins = [margin] * len(tokens)
+    for scorer in (hotwords, located):
+        state = state_after(scorer, tokens_of(text.encode(), cuts))
+        scores = [score for score, _ in scorer.extend(state, tokens, margins)]
+        affected = scorer.affected(state, tokens, margins)
+        assert [score for n, score in enumerate(scores) if n not in affected and score] == []
+
+
+def test_a_token_that_begins_a_phrase_is_affected() -> None:
+    hotwords = Hotwords(["ana", "好"], token_bytes)
+    tokens = [*b"aAbn", *tokens_of(b" axa", {0, 2}), *"好".encode()]
+    begins = [token_bytes(token) in (b"a", b"A", b" a", "好".encode()[:1]) for token in tokens]
+    affected = hotwords.affected(hotwords.start(), tokens, [0.0] * len(tokens))
+    assert affected == [number for number, begin in enumerate(begins) if begin]
+    assert hotwords.affected(hotwords.start(), tokens, [-20.0] * len(tokens)) == []
+
+
 def test_one_token_is_scored_as_among_others() -> None:
     hotwords = Hotwords(["ab", "Ana"], token_bytes)
     located = LocatedHotwords(hotwords, {"ab": [Location(0, 2, frozenset({0, 1}))]})
