@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, Literal, TypeAlias, TypeVar, Union
 
 import numpy as np
@@ -182,7 +183,8 @@ def stream(
         )
     span = _span(start, duration)
     if isinstance(source, Excerpt):
-        return _excerpt_blocks(source, start, duration, channels, urls, track, allow_damaged, warn)
+        read = partial(stream, urls=urls, track=track, allow_damaged=allow_damaged, warn=warn)
+        return _excerpt_blocks(source, start, duration, channels, read)
     if isinstance(source, Waveform):
         source = (source.samples, SAMPLE_RATE)
     name = _name(source)
@@ -198,12 +200,10 @@ def _excerpt_blocks(
     start: float,
     duration: float | None,
     channels: Channels,
-    urls: WebLimits | None,
-    track: int | None,
-    allow_damaged: bool,
-    warn: Warn,
+    read: Callable[..., Iterator[Samples]],
 ) -> Iterator[Samples]:
-    """As `stream`, with a span and channels of the excerpt."""
+    """As `stream`, with a span and channels of the excerpt; `read` is `stream` with the options
+    that an excerpt does not change."""
     span = _span(excerpt.start, excerpt.duration)  # Refuses impossible numbers.
     if span.end is not None:
         left = (excerpt.duration or 0.0) - start
@@ -216,15 +216,11 @@ def _excerpt_blocks(
         duration = left if duration is None else min(duration, left)
     channel = excerpt.channel
     with ExitStack() as stack:
-        for block in stream(
+        for block in read(
             _opened(excerpt.source, stack),
             start=excerpt.start + start,
             duration=duration,
             channels=channels if channel is None else "split",
-            urls=urls,
-            track=track,
-            allow_damaged=allow_damaged,
-            warn=warn,
         ):
             if channel is None:
                 yield block
