@@ -140,6 +140,16 @@ def test_out_of_memory_is_an_error_of_the_package() -> None:
         raise RuntimeError("something else")
 
 
+def test_ctc_scores_that_do_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    backend = TorchBackend(tiny_model(ctc_config()))
+    monkeypatch.setattr(backend.model.head, "forward", full)
+    with pytest.raises(DeviceError, match="not enough memory"):
+        backend.ctc_logits([torch.zeros(3, 8)])
+
+
 def test_metal_is_an_alias_of_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("auris.backends.devices.available_devices", lambda: ["mps", "cpu"])
     for name in ("metal", Device.METAL, Device.MPS, "mps", "auto", Device.AUTO):

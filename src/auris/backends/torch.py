@@ -185,15 +185,19 @@ class TorchBackend:
 
     @torch.inference_mode()
     def ctc_logits(self, states: Sequence[Tensor]) -> list[Tensor]:
+        head: nn.Module | None = self.ctc_head
         if isinstance(self.model, AutCtc):
-            return [self.model.head(clip).float() for clip in states]
-        if self.ctc_head is None:
+            head = self.model.head
+        elif head is None:
             raise UnsupportedOption(
                 "CTC scores need a model with a CTC head",
                 "this one has none",
                 "decode token by token, or use another model",
             )
-        return [self.ctc_head(self._decoding.projector(clip)).float() for clip in states]
+        else:
+            head = nn.Sequential(self._decoding.projector, head)
+        with within_memory():
+            return [head(clip).float() for clip in states]
 
     @torch.inference_mode()
     def mark_logits(self, ids: Sequence[int], states: Tensor) -> Tensor:
