@@ -97,6 +97,26 @@ def test_reserve_keeps_the_content_and_never_shrinks() -> None:
     assert [held(cache, 0), held(cache, 1)] == [[1.0, 2.0], [3.0]]
 
 
+def test_a_cache_that_has_no_room_to_grow_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = new()
+    cache.admit()
+    write(cache, range(1), [[1.0, 2.0]])
+    allocated = torch.Tensor.new_zeros
+    room = iter([True, False])
+
+    def new_zeros(self: torch.Tensor, *shape: int) -> torch.Tensor:
+        if not next(room):
+            raise torch.OutOfMemoryError("out of memory")
+        return allocated(self, *shape)
+
+    with monkeypatch.context() as full:
+        full.setattr(torch.Tensor, "new_zeros", new_zeros)
+        with pytest.raises(torch.OutOfMemoryError):
+            cache.reserve(9)
+    assert cache.keys.stride() == cache.values.stride()
+    assert (cache.capacity, held(cache, 0)) == (4, [1.0, 2.0])
+
+
 def test_growing_token_by_token_copies_rarely() -> None:
     cache = new(rows=1, capacity=1)
     cache.admit()

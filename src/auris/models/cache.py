@@ -71,12 +71,14 @@ class KVCache:
         """To larger storage; of the old one only what is filled."""
         used = max(map(self.storage_index, range(len(self.lengths))), default=-1) + 1
         filled = max(self.lengths, default=0)
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
+        wider = []
+        for old in (self.keys, self.values):
             layers, _, heads, _, width = old.shape
-            wider = old.new_zeros(layers, rows, heads, capacity, width)
-            wider[:, :used, :, :filled] = old[:, :used, :, :filled]
-            setattr(self, name, wider)
+            new = old.new_zeros(layers, rows, heads, capacity, width)
+            new[:, :used, :, :filled] = old[:, :used, :, :filled]
+            wider.append(new)
+        # Both or, where memory is full, none: native code takes them to have the same strides.
+        self.keys, self.values = wider
 
     def admit(self, count: int = 1) -> range:
         """Begin `count` empty rows and return their indices.
