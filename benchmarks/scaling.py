@@ -39,9 +39,6 @@ __all__ = ["Together", "measure"]
 
 CLIP = Path(__file__).parents[1] / "examples" / "kitchen_fan.flac"
 
-ORDER = (1, 2, 2, 1)
-"""Numbers of workers of the runs, in turns."""
-
 
 @dataclass
 class Together(ShardTranscriber):
@@ -124,7 +121,7 @@ def write_recordings(folder: Path, count: int, seconds: float) -> Path:
 
 
 def measure(
-    engine: str, model: str, recordings: Path, folder: Path, seconds: float
+    engine: str, model: str, recordings: Path, folder: Path, seconds: float, rounds: int
 ) -> dict[str, Any]:
     """Measure one engine with one and two workers.
 
@@ -134,7 +131,8 @@ def measure(
     """
     times: dict[int, list[float]] = {1: [], 2: []}
     merged = set()
-    for number, workers in enumerate(ORDER):
+    order = [workers for number in range(rounds) for workers in ((1, 2), (2, 1))[number % 2]]
+    for number, workers in enumerate(order):
         ready, out = folder / f"{engine}-{number}-ready", folder / f"{engine}-{number}"
         ready.mkdir()
         settings = CorpusSettings(str(recordings), headers=True, shard_seconds=seconds)
@@ -158,6 +156,7 @@ def scaling(
     recordings: Annotated[int, option("Recordings, each a shard.", min=2)] = 48,
     seconds: Annotated[float, option("Length of a recording.", min=1)] = 20.0,
     engine: Annotated[Literal["leases", "ray", "both"], option("What divides the work.")] = "both",
+    rounds: Annotated[int, option("Runs with each number of workers.", min=1)] = 2,
 ) -> None:
     """Measure how much faster two workers of one thread are than one.
 
@@ -168,7 +167,7 @@ def scaling(
         folder = Path(name)
         source = write_recordings(folder, recordings, seconds)
         for chosen in ENGINES if engine == "both" else (engine,):
-            results[chosen] = measure(chosen, model, source, folder, seconds)
+            results[chosen] = measure(chosen, model, source, folder, seconds, rounds)
             typer.echo(f"{chosen:>8} {json.dumps(results[chosen])}")
     write_json(
         {"recordings": recordings, "seconds": seconds, "processors": os.cpu_count()} | results

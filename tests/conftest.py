@@ -24,9 +24,17 @@ settings.register_profile("auris", deadline=None)
 settings.load_profile("auris")
 
 
-NOT_MEASURED = {"architecture", "fuzzing", "page"}
-"""Folders of tests that run few lines of the package that others do not, and take much longer while
-coverage is measured: it slows all code in Python, that of other packages too."""
+NOT_MEASURED = {
+    "architecture",
+    "benchmarks",
+    "fuzzing",
+    "page",
+    "reference",
+    "test_docs.py",
+    "test_equality.py",
+}
+"""Folders and files of tests that run few lines of the package that others do not, and take much
+longer while coverage is measured: it slows all code in Python, that of other packages too."""
 
 LONGEST = "test_tutorials.py"
 """The file with the longest tests: begun last, one of them would run alone at the end."""

@@ -141,6 +141,7 @@ def test_a_small_model_learns_to_transcribe_tones(
 ) -> None:
     recipe = tiny_asr(
         max_steps=150,
+        eval_steps=75,
         decoder_from_step=40,
         lr=0.01,
         warmup_steps=20,
