@@ -346,15 +346,34 @@ def test_impossible_numbers_in_the_header_are_refused(
         ("-0.30 THE", "x THE", "line 16"),
         ("\\end\\", "", "ends early"),
         ("\\2-grams:", "\\4-grams:", "4-grams"),
+        ("-0.30 THE cat", "nan THE cat", "line 16 .* is nan"),
+        ("-0.30 THE cat", "0.3 THE cat", "line 16 .* is 0.3"),
+        ("THE cat -0.15", "THE cat inf", "line 16 .* backoff weight is inf"),
+        ("ngram 1=", "ngram 1=0\nngram 1=", "length is 1"),
+        ("THE", "\udce9", "can't decode"),
     ],
 )
 def test_damaged_arpa_files_are_refused_with_the_line(
     tmp_path: Path, old: str, new: str, fault: str
 ) -> None:
     path = tmp_path / "model.arpa"
-    path.write_text(ARPA.replace(old, new), encoding="utf-8")
+    path.write_text(ARPA.replace(old, new), encoding="utf-8", errors="surrogateescape")
     with pytest.raises(CheckpointError, match=fault):
-        read_arpa(path)
+        load_language_model(path)
+
+
+def test_an_arpa_file_without_words_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text("\\data\\\nngram 1=0\n\n\\1-grams:\n\n\\end\\\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="no words"):
+        load_language_model(path)
+
+
+@pytest.mark.parametrize("before", ["\ufeff", "# of a program\n\n", "\r\n"])
+def test_an_arpa_file_may_begin_with_other_lines(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text(before + ARPA, encoding="utf-8")
+    assert load_language_model(path).vocabulary == read_arpa(path).vocabulary
 
 
 def test_a_scorer_does_not_wait_for_the_garbage_collector() -> None:

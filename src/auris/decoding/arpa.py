@@ -28,6 +28,9 @@ MOST_ORDER = 5
 UNKNOWN_SPELLINGS = ("<unk>", "<UNK>", "<unknown>")
 HEADER = "\\data\\"
 
+LARGEST_LOGPROB = 1e-3
+"""Rounded logarithms of certain words may be a little more than 0."""
+
 BEGINNING = 1000
 """Characters of a file in which the header is looked for."""
 
@@ -35,27 +38,28 @@ TEXT_ERRORS = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError
 """What reading a file that `open_text` opened may raise."""
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a text file in UTF-8; the suffixes .gz and .xz name compressed ones.
+def open_text(path: Path, errors: str = "strict") -> IO[str]:
+    """Open a text file in UTF-8, which may begin with a mark of this encoding; the suffixes .gz and
+    .xz name compressed ones.
 
     Raises:
         OSError: it cannot be opened; reading it may raise any of `TEXT_ERRORS`.
     """
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors=errors)
     if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+        return lzma.open(path, "rt", encoding="utf-8-sig", errors=errors)
+    return path.open(encoding="utf-8-sig", errors=errors)
 
 
 def is_arpa(path: Path) -> bool:
-    """Whether a file that can be read begins as an ARPA file does."""
+    """Whether a file that can be read has the header of an ARPA file, behind remarks if any."""
     try:
-        with open_text(path) as lines:
+        with open_text(path, errors="replace") as lines:
             beginning = lines.read(BEGINNING)
     except TEXT_ERRORS:
         return False
-    return beginning.lstrip().startswith(HEADER)
+    return HEADER in map(str.strip, beginning.splitlines())
 
 
 class _Reader:
@@ -90,6 +94,8 @@ class _Reader:
             if int(length) != len(counts) + 1:
                 raise self.error(f"the length is {length}")
             counts.append(int(count))
+        if counts[:1] == [0]:
+            raise self.error("there are no words")
         if not 1 <= len(counts) <= MOST_ORDER or line != "\\1-grams:":
             raise self.error(f"there is {line[:40]!r}")
         return counts
@@ -100,8 +106,13 @@ class _Reader:
             fields = self.line().split()
             if len(fields) not in (order + 1, order + 2):
                 raise self.error(f"an n-gram of {order} words has {len(fields)} fields")
+            logprob = float(fields[0])
             backoff = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
-            yield float(fields[0]) * LN10, fields[1 : order + 1], backoff * LN10
+            if not logprob <= LARGEST_LOGPROB:
+                raise self.error(f"a logarithm of a probability is {fields[0]}")
+            if not math.isfinite(backoff):
+                raise self.error(f"a backoff weight is {fields[order + 1]}")
+            yield logprob * LN10, fields[1 : order + 1], backoff * LN10
 
 
 def read_arpa(path: Path) -> LanguageModel:
