@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,15 @@ def test_the_calls_of_the_readme(
     names = {"BatchedInferencePipeline": BatchedInferencePipeline}
     exec(README, {"model": model, **names})
     exec(README + WORDS, {"model": WhisperModel(str(ctc_directory), device="cpu"), **names})
+
+
+def test_hotwords_with_a_temperature_have_no_effect_and_a_warning_says_so() -> None:
+    samples, _ = clip(1.0)
+    with pytest.warns(UserWarning, match="size of Whisper"):
+        model = WhisperModel("tiny")
+    with pytest.warns(UserWarning, match="hotwords = 'Ada' have no effect: .* temperature of 0"):
+        model.transcribe(samples, temperature=0.5, hotwords="Ada")
+    for heat, hotwords in ((0.0, "Ada"), (0.5, " ")):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "hotwords")
+            model.transcribe(samples, temperature=heat, hotwords=hotwords)

@@ -204,9 +204,14 @@ class WhisperModel:
         """The search of a call, with the beam of the model's default search where none is given."""
         given = CallOptions(beam_size=beam_size, temperature=temperature)
         filled = with_default_search(given, self.pipeline.recognizer.scorers.lm)
-        phrases = [] if temperature else _phrases(hotwords)
-        beam = filled["beam_size"] or 1
-        return SearchOptions(beam_size=beam, temperature=temperature, hotwords=phrases)
+        phrases = _phrases(hotwords)
+        if temperature and phrases and not self.pipeline.reads_contexts:
+            warn(f"hotwords = {hotwords!r} have no effect: they need a temperature of 0")
+        return SearchOptions(
+            beam_size=filled["beam_size"] or 1,
+            temperature=temperature,
+            hotwords=[] if temperature else phrases,
+        )
 
     def transcribe(
         self,
