@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from auris.backends.base import Choice
+from auris.decoding.best_first import best_first
 from auris.decoding.repetition import Repetition
 from auris.decoding.requests import Request, Step
 from auris.decoding.sampling import BestTokens, best_tokens, ids_logprobs
@@ -102,6 +103,10 @@ class Hypothesis:
         return self.finish == "stop", self.search.normalized(self.score, self.length)
 
 
+_Key: TypeAlias = tuple[int, int, int]
+"""A hypothesis by its number, a next token of it, and the number of the token."""
+
+
 class _Extension(NamedTuple):
     """One more token of the hypothesis `parent`, with the scores and states that it leads to."""
 
@@ -123,11 +128,16 @@ class _NextTokens(NamedTuple):
         best: the tokens of all hypotheses.
         bonuses: by the number of a hypothesis and that of its token, what hotwords add to it and
             their state after it, if they may add something.
+        limits: the most that the scores of hypotheses with tokens of the beam may be, [B, n].
     """
 
     hypotheses: Sequence[Hypothesis]
     best: BestTokens
     bonuses: dict[int, dict[int, tuple[float, State]]]
+    limits: Scores
+
+    def key(self, parent: int, number: int) -> _Key:
+        return parent, self.best.tokens.item(parent, number), number
 
     def bonus(self, parent: int, number: int) -> tuple[float, State]:
         """What hotwords add to a token of a hypothesis, and their state after it."""
@@ -322,71 +332,61 @@ class BeamSearch:
         """The best next tokens of hypotheses."""
         hotwords = self.request.hotwords
         if hotwords is None:
-            return _NextTokens(parents, best_tokens(logits, self._beam_tokens), {})
+            best = best_tokens(logits, self._beam_tokens)
+            return _NextTokens(parents, best, {}, self._limits(parents, best))
         scored = [row for row, one in enumerate(parents) if hotwords.may_add(one.bonus_state)]
         best = best_tokens(logits, self._beam_tokens + (HOTWORD_TOKENS if scored else 0))
         bonuses = {
             row: raised_candidates(hotwords, parents[row].bonus_state, best.of(row), self.stops)
             for row in scored
         }
-        return _NextTokens(parents, best, bonuses)
+        return _NextTokens(parents, best, bonuses, self._limits(parents, best))
 
-    def _best_first(self, candidates: _NextTokens) -> Iterator[_Extension]:
-        """The extensions of the beam, the best ones first. A token is scored only if the most that
-        the scorer may add to it makes it the best of those that are left."""
-        rows = [row for row, one in enumerate(candidates.hypotheses) if one.in_beam]
-        limits = self._limits(candidates, rows)
-        scored: list[tuple[float, int, int, _Extension]] = []
-        for index in (-limits).argsort(axis=None).tolist():
-            limit = limits.item(index)
-            while scored and scored[0][0] < -limit:
-                yield heappop(scored)[-1]
-            row, number = divmod(index, limits.shape[1])
-            extension = self._extension(candidates, rows[row], number)
-            heappush(scored, (-extension.score, extension.parent, extension.token, extension))
-        while scored:
-            yield heappop(scored)[-1]
-
-    def _limits(self, candidates: _NextTokens, rows: Sequence[int]) -> Scores:
-        """The most that the scores of some hypotheses with one more token may be, [rows, n]."""
-        # There are more tokens where there are hotwords.
-        tokens = candidates.best.tokens[:, : self._beam_tokens]
-        logprobs = candidates.best.logprobs[:, : self._beam_tokens]
-        if len(rows) < len(tokens):
-            tokens, logprobs = tokens[rows], logprobs[rows]
-        hypotheses = [candidates.hypotheses[row] for row in rows]
+    def _limits(self, hypotheses: Sequence[Hypothesis], best: BestTokens) -> Scores:
+        """The most that the scores of hypotheses with one more token may be, [hypotheses, n]."""
+        count = self._beam_tokens  # There are more where there are hotwords.
+        tokens = best.tokens[:, :count]
         most = self._scorer.most([one.state for one in hypotheses], tokens)
         scores = np.array([[one.score] for one in hypotheses])
         with np.errstate(invalid="ignore"):
-            limits: Scores = scores + logprobs + most
+            limits: Scores = scores + best.logprobs[:, :count] + most
         for stop in self.stops:
             limits[tokens == stop] = np.inf
         return limits
 
+    def _best_first(self, candidates: _NextTokens) -> Iterator[_Extension]:
+        """The extensions of the beam, the best ones first."""
+        rows = [row for row, one in enumerate(candidates.hypotheses) if one.in_beam]
+        limits = candidates.limits[rows]
+        order = (divmod(one, limits.shape[1]) for one in (-limits).argsort(axis=None).tolist())
+        limited = (
+            (limits.item(row, number), candidates.key(rows[row], number)) for row, number in order
+        )
+        return best_first(limited, partial(self._extension, candidates), lambda one: one.score)
+
     def _raised(
         self, candidates: _NextTokens, used: Collection[tuple[int, int]]
-    ) -> list[_Extension]:
+    ) -> Iterator[_Extension]:
         """Extensions with hotwords which are not used, the best ones with their bonus first."""
-        outside = [row for row, one in enumerate(candidates.hypotheses) if not one.in_beam]
-        if outside:  # Scored together, as those of the beam were, before each is followed.
-            states = [candidates.hypotheses[row].state for row in outside]
-            self._scorer.most(states, candidates.best.tokens[outside])
-        extensions = []
-        tokens = candidates.best.tokens
-        count = min(self._beam_tokens, tokens.shape[1])
+        limited: list[tuple[float, _Key]] = []
+        count = candidates.limits.shape[1]
         for parent, hypothesis in enumerate(candidates.hypotheses):
             beam_numbers = range(count) if hypothesis.bonus > 0 else ()
-            for number in sorted({*beam_numbers, *candidates.bonuses.get(parent, ())}):
+            for number in {*beam_numbers, *candidates.bonuses.get(parent, ())}:
                 bonus, _ = candidates.bonus(parent, number)
-                counts = hypothesis.bonus + bonus > 0 and (bonus > 0 or number < count)
-                if counts and (parent, tokens.item(parent, number)) not in used:
-                    extensions.append(self._extension(candidates, parent, number))
-        return sorted(extensions, key=lambda one: -one.score - one.bonus)
+                total, key = hypothesis.bonus + bonus, candidates.key(parent, number)
+                counts = total > 0 and (bonus > 0 or number < count)
+                if counts and key[:2] not in used:
+                    most = candidates.limits.item(parent, number) if number < count else np.inf
+                    limited.append((most + total, key))
+        limited.sort(key=lambda one: -one[0])
+        extended = partial(self._extension, candidates)
+        return best_first(limited, extended, lambda one: one.score + one.bonus)
 
-    def _extension(self, candidates: _NextTokens, parent: int, number: int) -> _Extension:
+    def _extension(self, candidates: _NextTokens, key: _Key) -> _Extension:
         """The extension of a hypothesis by one of its next tokens."""
+        parent, token, number = key
         hypothesis, best = candidates.hypotheses[parent], candidates.best
-        token = best.tokens.item(parent, number)
         logprob, margin = best.logprobs.item(parent, number), best.margins.item(parent, number)
         score, state = 0.0, hypothesis.state
         if token in self.stops:
