@@ -20,6 +20,7 @@ from auris.diarization.diarizer import Diarizer, SpeakerCount
 from auris.diarization.live import LiveDiarization
 from auris.diarization.transcripts import UNDIVIDED, SpeakerLabels
 from auris.errors import UnsupportedOption, UsageError
+from auris.recognition.hotwords import supported_options
 from auris.recognition.language_id import DETECT_SECONDS, language_probabilities
 from auris.recognition.language_model import DEFAULT_LM
 from auris.recognition.load import (
@@ -37,7 +38,6 @@ from auris.recognition.options import (
     chunker_for,
     decode_options,
     stream_options,
-    supported_options,
     with_default_search,
 )
 from auris.recognition.prefetch import Prefetcher

@@ -23,14 +23,15 @@ from auris.checkpoints.inference_defaults import (
 from auris.checkpoints.quantize import quantize
 from auris.errors import CheckpointError, LanguageError, UnsupportedOption
 from auris.pipeline import AsrPipeline
-from auris.recognition.options import (
+from auris.recognition.hotwords import (
     CONTEXT_AS_HOTWORDS,
     CONTEXT_IGNORED,
-    chunker_for,
-    decode_options,
+    HOTWORDS_NOT_WRITTEN,
+    HOTWORDS_WITHOUT_LETTERS,
     log_once,
     supported_options,
 )
+from auris.recognition.options import chunker_for, decode_options
 from tests.tiny_models import tone_speech, write_tiny
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kitchen_fan.flac"
@@ -166,6 +167,45 @@ def test_hotwords_of_a_model_that_writes_lower_case_are_in_lower_case(lower_case
     given = decode_options(None, "", {"hotwords": ["Ada", "NASA", "ada"]})
     options = supported_options(given, InferenceDefaults(lower_case=lower_case), True)
     assert options.hotwords == (("ada", "nasa") if lower_case else ("Ada", "NASA", "ada"))
+
+
+ENGLISH_ONLY = InferenceDefaults(languages=("English",), lower_case=True)
+
+
+@pytest.mark.parametrize(
+    ("hotwords", "context", "expected", "warnings"),
+    [
+        (["Zoë", "ZOE!"], "", ("zoe",), ()),
+        (["Qwen3", "Ada"], "", ("ada",), (HOTWORDS_NOT_WRITTEN,)),
+        (["...", "Ada"], "", ("ada",), (HOTWORDS_WITHOUT_LETTERS,)),
+        ([], "Zoë, Qwen3", ("zoe",), (CONTEXT_AS_HOTWORDS, HOTWORDS_NOT_WRITTEN)),
+        ([], "北京, Москва", (), (CONTEXT_IGNORED, HOTWORDS_NOT_WRITTEN)),
+        (["", " "], "", (), ()),
+        (None, "", (), ()),
+    ],
+)
+def test_hotwords_that_a_model_cannot_write_are_left_out_with_a_warning(
+    hotwords: list[str] | None, context: str, expected: tuple[str, ...], warnings: tuple[str, ...]
+) -> None:
+    given = decode_options(None, context, {"hotwords": hotwords})
+    options = supported_options(given, ENGLISH_ONLY, False)
+    assert (options.hotwords, options.warnings) == (expected, warnings)
+
+
+def test_a_model_of_another_alphabet_has_its_hotwords() -> None:
+    given = decode_options(None, "", {"hotwords": ["Zoë", "Qwen3"]})
+    for languages in (None, ("German",), ("English", "German")):
+        defaults = InferenceDefaults(languages=languages, lower_case=True)
+        options = supported_options(given, defaults, True)
+        assert (options.hotwords, options.warnings) == (("zoë", "qwen3"), ())
+
+
+@pytest.mark.parametrize("phrase", ["sáuna", '"Sauna"', "- Sauna!", "The-Sauna", "SAU\u00adNA"])
+def test_hotwords_of_the_bundled_model_may_have_marks(phrase: str) -> None:
+    pipeline = AsrPipeline.from_pretrained("tiny", lm="none")
+    with_marks = pipeline.transcribe(SAUNA, hotwords=[phrase])
+    assert "sauna" not in pipeline.transcribe(SAUNA).text, "or the test proves nothing"
+    assert with_marks.text.endswith("sauna")
 
 
 def test_the_letter_case_of_hotwords_does_not_matter_to_the_bundled_model() -> None:

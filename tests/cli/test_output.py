@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from auris.output.formats import WRITERS
-from auris.recognition.options import log_once
+from auris.recognition.hotwords import log_once
 from tests.cli.command import Auris, is_one_sentence
 
 FEW = ("--max-new-tokens", 40)

@@ -6,10 +6,11 @@ for the last lists are kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 from auris.errors import UsageError
+from auris.text.hotword_phrases import has_letters, hotword_phrases, written_in_lower_case
 from auris.text.tokenizer import check_unicode
 
 MOST_HOTWORDS = 20_000
@@ -20,25 +21,31 @@ MOST_LISTS = 8
 """Lists that stay in memory, those that were used last."""
 
 
-def checked_hotwords(given: Sequence[str]) -> tuple[str, ...]:
+def checked_hotwords(given: Iterable[str] | None) -> tuple[str, ...]:
     """Distinct phrases without empty ones, in order.
 
     Raises:
         UsageError: it is no list of strings, has too many of them or one that is too long, or one
             is not valid Unicode.
     """
-    if isinstance(given, str) or not all(isinstance(phrase, str) for phrase in given):
+    if given is None:
+        return ()
+    strings = isinstance(given, Iterable) and not isinstance(given, str)
+    listed = tuple(given) if strings else ()
+    if not strings or not all(isinstance(phrase, str) for phrase in listed):
         raise UsageError(
             "hotwords have to be a list of strings",
-            f"they are {given!r}",
+            f"they are {given!r:.200}",
             "pass a list, such as ['Auris', 'Zoë']",
         )
-    return _distinct_hotwords(tuple(given))
+    return _distinct_hotwords(listed)
 
 
 @lru_cache(maxsize=MOST_LISTS)
 def _distinct_hotwords(given: tuple[str, ...]) -> tuple[str, ...]:
-    phrases = tuple(dict.fromkeys(filter(None, (" ".join(phrase.split()) for phrase in given))))
+    for phrase in given:
+        check_unicode(phrase, "Each of --hotwords")
+    phrases = hotword_phrases(given)
     longest = max(map(len, phrases), default=0)
     if len(phrases) > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
         raise UsageError(
@@ -46,12 +53,16 @@ def _distinct_hotwords(given: tuple[str, ...]) -> tuple[str, ...]:
             f"there are {len(phrases)}, and the longest has {longest} letters",
             "leave out those that are rarely said",
         )
-    for phrase in phrases:
-        check_unicode(phrase, "Each of --hotwords")
     return phrases
 
 
 @lru_cache(maxsize=MOST_LISTS)
-def in_lower_case(phrases: tuple[str, ...]) -> tuple[str, ...]:
-    """Distinct phrases in lower case, in order."""
-    return tuple(dict.fromkeys(phrase.lower() for phrase in phrases))
+def with_letters(phrases: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that have a letter or a digit."""
+    return tuple(filter(has_letters, phrases))
+
+
+@lru_cache(maxsize=MOST_LISTS)
+def in_lower_case(phrases: tuple[str, ...], letters_of_english: bool) -> tuple[str, ...]:
+    """Phrases as `auris.text.hotword_phrases.written_in_lower_case` writes them."""
+    return tuple(written_in_lower_case(phrases, letters_of_english))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import numbers
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
-from functools import cache
+from dataclasses import fields
 from typing import Any, Protocol, TypedDict, cast
 
 from auris.audio.io import Channels, Source
@@ -21,30 +19,15 @@ from auris.decoding.requests import MOST_BEAM_SIZE
 from auris.decoding.sampling import Sampling
 from auris.errors import UsageError
 from auris.recognition.chunker import AudioChunker
-from auris.recognition.hotword_lists import (
-    MOST_HOTWORD_LETTERS,
-    checked_hotwords,
-    in_lower_case,
-)
+from auris.recognition.hotword_lists import checked_hotwords, with_letters
+from auris.recognition.hotwords import HOTWORDS_WITHOUT_LETTERS, warned
 from auris.recognition.language_model import WeightedLanguageModel
 from auris.recognition.load import check_count, check_number
 from auris.recognition.requests import DecodeOptions, WordAligner
 from auris.recognition.scheduler import Progress
 from auris.text.cleanup import check_steps
-from auris.text.context_phrases import phrases_of_context
 from auris.text.languages import language_name, language_names
 from auris.text.tokenizer import check_unicode
-
-_LOG = logging.getLogger(__name__)
-
-CONTEXT_AS_HOTWORDS = (
-    "The words of the context are used as hotwords, since this model has no context in its prompt."
-)
-
-CONTEXT_IGNORED = (
-    "The context is ignored: this model has none in its prompt, and hotwords in its place need a "
-    "temperature of 0 and words of at least two letters."
-)
 
 MOST_CONTEXT_LETTERS = 10_000
 """Longest context; it is in the prompt of every chunk, so a long one costs more than the audio."""
@@ -73,7 +56,7 @@ class SearchOptions(TypedDict, total=False):
 
     temperature: float
     beam_size: int | None
-    hotwords: Sequence[str]
+    hotwords: Sequence[str] | None
 
 
 class VoiceDiarizer(ABC):
@@ -317,6 +300,7 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
             "leave one of them out",
         )
     beam_size, hotwords = _search(given, sampling.temperature)
+    lettered = with_letters(hotwords)
     return DecodeOptions(
         name,
         context,
@@ -325,8 +309,9 @@ def decode_options(language: str | None, context: str, given: CallOptions) -> De
         check_steps(given.get("clean", ()), name),
         names,
         _batch_seconds(given.get("batch_seconds")),
+        warnings=warned(HOTWORDS_WITHOUT_LETTERS, len(lettered) < len(hotwords)),
         beam_size=beam_size,
-        hotwords=hotwords,
+        hotwords=lettered,
     )
 
 
@@ -361,7 +346,7 @@ def _check_string(option: str, value: object) -> None:
 
 def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...]]:
     """The beam size and the hotwords of a call."""
-    size, hotwords = given.get("beam_size"), checked_hotwords(given.get("hotwords", ()))
+    size, hotwords = given.get("beam_size"), checked_hotwords(given.get("hotwords"))
     beam_size = 1 if size is None else size
     check_count("beam_size", beam_size, MOST_BEAM_SIZE)
     if temperature and (beam_size > 1 or hotwords):
@@ -371,45 +356,6 @@ def _search(given: CallOptions, temperature: float) -> tuple[int, tuple[str, ...
             "leave it out",
         )
     return beam_size, hotwords
-
-
-def supported_options(
-    options: DecodeOptions, defaults: InferenceDefaults, reads_contexts: bool
-) -> DecodeOptions:
-    """The options as a model supports them.
-
-    The words of a context are hotwords of a model that reads none. Hotwords are brought to lower
-    case if the model was trained on lower case only.
-
-    Args:
-        options: as they were given.
-        defaults: of the model.
-        reads_contexts: whether the model has a context in its prompt.
-    """
-    defaults.check_language(options.language, *(options.languages or ()))
-    if options.context and not reads_contexts:
-        options = _with_context_as_hotwords(options)
-    if defaults.lower_case:
-        options = replace(options, hotwords=in_lower_case(options.hotwords))
-    return options
-
-
-def _with_context_as_hotwords(options: DecodeOptions) -> DecodeOptions:
-    """Options without the context; a warning is in the transcript, and logged once."""
-    named: list[str] = []
-    if options.sampling.temperature == 0:
-        phrases = phrases_of_context(options.context)
-        named = [phrase for phrase in phrases if len(phrase) <= MOST_HOTWORD_LETTERS]
-    warning = CONTEXT_AS_HOTWORDS if named else CONTEXT_IGNORED
-    log_once(warning)
-    hotwords = tuple(dict.fromkeys((*options.hotwords, *named)))
-    return replace(options, context="", hotwords=hotwords, warnings=(*options.warnings, warning))
-
-
-@cache
-def log_once(warning: str) -> None:
-    """Log a warning, once in a process: calls of a server or of a program are often alike."""
-    _LOG.warning(warning)
 
 
 def _batch_seconds(given: object) -> float:
