@@ -199,15 +199,21 @@ class _Run:
         return CorpusInStorage(read_plan(folder, sources), form)
 
     def _together(self, act: Callable[[], object], everywhere: bool = False) -> None:
-        """Call `act` in the first process, or in all; an error in the first is raised in all."""
-        problem: AurisError | None = None
+        """Call `act` in the first process, or in all; an error in the first is raised in all, since
+        they would wait for it."""
+        problem: Exception | None = None
         if everywhere or self.fabric.global_rank == 0:
             try:
                 act()
-            except AurisError as error:
+            except Exception as error:
                 problem = error
         if self.fabric.world_size > 1:
-            problem = self.fabric.broadcast(problem) or problem
+            shared = problem
+            if problem is not None and not isinstance(problem, AurisError):
+                cause = f"{type(problem).__name__}: {problem}"
+                shared = TrainingError("The first process failed", cause, "see its own message")
+            shared = self.fabric.broadcast(shared)
+            problem = problem or shared
         if problem is not None:
             raise problem
 
