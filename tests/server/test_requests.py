@@ -12,6 +12,7 @@ import pytest
 
 from auris import AsrPipeline
 from auris.audio.io import load
+from auris.recognition.hotwords import CONTEXT_AS_HOTWORDS, HOTWORDS_WITHOUT_LETTERS
 from auris.server.engine import Load, Priority
 from auris.server.metrics import Metrics
 from auris.server.settings import Settings
@@ -264,6 +265,18 @@ def test_words_of_a_prompt_are_keywords_of_a_model_that_reads_no_context(
     assert texts[0] != texts[1] == texts[2]
     details = [answer["usage"].get("input_token_details", {}) for answer in answers]
     assert details[1].get("text_tokens", 0) == 0, "the prompt of the model has no context"
+    assert [answer.get("warnings") for answer in answers] == [None, [CONTEXT_AS_HOTWORDS], None]
+
+
+def test_answers_in_json_and_events_have_the_warnings(live: Live, example: bytes) -> None:
+    fields: Fields = {"keywords[]": ["kitchen", "?!"], "model": "tiny"}
+    for response_format in ("json", "verbose_json"):
+        answer = live.transcribe(example, **fields, response_format=response_format).json()
+        assert answer["warnings"] == [HOTWORDS_WITHOUT_LETTERS]
+    events = live.transcribe(example, **fields, stream="true").text
+    (done,) = [line for line in events.splitlines() if "transcript.text.done" in line]
+    assert json.loads(done.removeprefix("data: "))["warnings"] == [HOTWORDS_WITHOUT_LETTERS]
+    assert live.transcribe(example, **fields, response_format="text").text == answer["text"] + "\n"
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-ctc"])

@@ -39,7 +39,16 @@ Body = JsonTranscript | VerboseTranscript | DiarizedTranscript | str
 
 
 def answer(transcript: Transcript, request: TranscriptionRequest, recognizer: Recognizer) -> Body:
-    """The body of a response."""
+    """The body of a response; in JSON with the warnings of the transcript, if there are any."""
+    body = _without_warnings(transcript, request, recognizer)
+    if transcript.warnings and not isinstance(body, str):
+        body["warnings"] = list(transcript.warnings)
+    return body
+
+
+def _without_warnings(
+    transcript: Transcript, request: TranscriptionRequest, recognizer: Recognizer
+) -> Body:
     form = request.response_format
     if form in TEXTS:
         return TEXTS[form][0](transcript, "", CueStyle())
@@ -276,6 +285,8 @@ class TranscriptEvents:
             "languages": _languages(transcript),
             **self._logprobs(transcript.segments),
         }
+        if transcript.warnings:
+            done["warnings"] = list(transcript.warnings)
         usage = _tokens_used(transcript, self.request, self.recognizer)
         yield done if usage is None else {**done, "usage": usage}
 

@@ -59,6 +59,7 @@ class JsonTranscript(TypedDict):
     languages: list[LanguageCode]
     logprobs: NotRequired[list[TokenLogprob]]
     usage: TokenUsage | DurationUsage
+    warnings: NotRequired[list[str]]
 
 
 class VerboseWord(TypedDict):
@@ -99,6 +100,7 @@ class VerboseTranscript(TypedDict):
     usage: DurationUsage
     segments: NotRequired[list[VerboseSegment]]
     words: NotRequired[list[VerboseWord]]
+    warnings: NotRequired[list[str]]
 
 
 class DiarizedSegment(TypedDict):
@@ -120,6 +122,7 @@ class DiarizedTranscript(TypedDict):
     text: str
     segments: list[DiarizedSegment]
     usage: TokenUsage | DurationUsage
+    warnings: NotRequired[list[str]]
 
 
 class JobObject(TypedDict):
