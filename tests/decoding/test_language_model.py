@@ -349,6 +349,7 @@ def test_impossible_numbers_in_the_header_are_refused(
         ("-0.30 THE cat", "nan THE cat", "line 16 .* is nan"),
         ("-0.30 THE cat", "0.3 THE cat", "line 16 .* is 0.3"),
         ("THE cat -0.15", "THE cat inf", "line 16 .* backoff weight is inf"),
+        ("THE cat -0.15", "THE cat -1e39", "line 16 .* backoff weight is -1e39"),
         ("ngram 1=", "ngram 1=0\nngram 1=", "length is 1"),
         ("THE", "\udce9", "can't decode"),
     ],
@@ -367,6 +368,18 @@ def test_an_arpa_file_without_words_is_refused(tmp_path: Path) -> None:
     path.write_text("\\data\\\nngram 1=0\n\n\\1-grams:\n\n\\end\\\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match="no words"):
         load_language_model(path)
+
+
+@pytest.mark.parametrize("logprob", ["-inf", "-1e39"])
+def test_impossible_n_grams_of_an_arpa_file_have_finite_scores(
+    tmp_path: Path, logprob: str
+) -> None:
+    path = tmp_path / "model.arpa"
+    path.write_text(ARPA.replace("-0.30 THE cat", f"{logprob} THE cat"), encoding="utf-8")
+    scorer = WordScorer(load_language_model(path), letter_bytes)
+    scores = [text_score(scorer, tuple(text)) for text in (b"THE cat", b"THE dog", b"cat THE cat")]
+    assert all(map(math.isfinite, scores))
+    assert scores[2] < -200
 
 
 @pytest.mark.parametrize("before", ["\ufeff", "# of a program\n\n", "\r\n"])

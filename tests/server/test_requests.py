@@ -238,7 +238,8 @@ def test_models_list_their_supported_parameters(live: Live, example: bytes) -> N
                 answer = live.transcribe(example, model=model["id"], language=name)
                 assert (answer.status_code == 200) == (code in can["languages"])
         answer = live.transcribe(example, model=model["id"], prompt="kitchen")
-        assert (answer.status_code == 200) == can["prompt"]
+        assert can["prompt"]
+        assert answer.status_code == 200
         assert can["words"]
 
 
@@ -249,7 +250,8 @@ def test_a_model_without_word_timestamps_reports_it(tmp_path: Path) -> None:
         model = client.get("/v1/models").json()["data"][0]
         answer = server.transcribe(EXAMPLE.read_bytes(), model=model["id"], prompt="kitchen")
     assert model["capabilities"]["words"] is False
-    assert (answer.status_code == 200) == model["capabilities"]["prompt"]
+    assert model["capabilities"]["prompt"]
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(("model", "name"), [("tiny", "hounds_1"), ("tiny-ctc", "gate_1")])

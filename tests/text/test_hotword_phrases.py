@@ -19,6 +19,8 @@ from auris.text.hotword_phrases import has_letters, hotword_phrases, written_in_
             ("New York", "Ada", "Grace", "北京", "上海", "Zoë"),
         ),
         (["1,000 names, 7"], ("1,000 names", "7")),
+        (["علی، رضا", "Ada; Grace"], ("علی", "رضا", "Ada", "Grace")),
+        (['"Ada" and "Bob"'], ('"Ada" and "Bob"',)),
         (["O’Brien"], ("O’Brien", "O'Brien")),
         (
             ["- Ada", "* Grace", "• Zoë", "-40", "C++", ".NET"],
@@ -38,7 +40,7 @@ def test_phrases_of_a_list(given: list[str], phrases: tuple[str, ...]) -> None:
 
 
 @given(st.lists(st.text()))
-def test_phrases_are_distinct_and_stay_as_they_are(listed: list[str]) -> None:
+def test_phrases_are_distinct_and_have_single_spaces(listed: list[str]) -> None:
     phrases = hotword_phrases(listed)
     assert len(set(phrases)) == len(phrases)
     assert all(phrases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_a_manifest_without_texts_is_refused_as_one(tmp_path: Path) -> None:
     (tmp_path / "tones.jsonl").write_text('{"audio": "a.wav"}\n')
     with pytest.raises(TrainingError, match=r"texts audio and text, but line 1 .*text: "):
         list(corpus_units(str(tmp_path / "tones.jsonl")))
+
+
+@pytest.mark.parametrize(("language", "lower_case"), [("en", False), ("de", True)])
+def test_lower_case_of_english_alone_is_that_of_spoken_forms(
+    tmp_path: Path, language: str, lower_case: bool
+) -> None:
+    write_wav(tmp_path / "good.wav", tones("ab"))
+    listed = tmp_path / "tones.jsonl"
+    row = {"audio": "good.wav", "text": "route 66", "language": language}
+    listed.write_text(json.dumps(row) + "\n")
+    write_plan(tmp_path / "plan", [str(listed)], CorpusReading())
+    plan = read_plan(tmp_path / "plan", [str(listed)])
+    assert plan.trained_on(ClipForm("written"), False).lower_case is lower_case
 
 
 @pytest.mark.parametrize("stated", [False, True])

@@ -87,6 +87,26 @@ def test_rows_without_audio_are_loaded_where_they_are_used(tmp_path: Path) -> No
     assert "'cd dc' without audio" in others.skipped[loading.MISSING]
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "lower_case"),
+    [
+        ("English", "it's a cab", True),
+        ("English", "A cab", False),
+        ("English", "route 66", False),
+        ("English", "a café", False),
+        ("German", "ein café in 66", True),
+        ("German", "Ein Café", False),
+    ],
+)
+def test_lower_case_of_english_alone_is_that_of_spoken_forms(
+    language: str, text: str, lower_case: bool
+) -> None:
+    clips = [
+        TrainingClip("a", np.ones(9, np.int16), one, language=language) for one in ("ab", text)
+    ]
+    assert TrainedOn.of(clips).lower_case == lower_case
+
+
 def test_rows_without_audio_are_never_held_out() -> None:
     clips = [tone_clip(text) for text in ("ab", "cd", "abc", "dcb")]
     clips += [text_clip(f"text {n}", (1,)) for n in range(9)]

@@ -60,13 +60,15 @@ def numbers(option_name: str, text: str, least: float = 1, most: float = 1200) -
 
 def read_hotwords(value: str | None) -> list[str]:
     """The hotwords of an option: of a file, or separated by commas."""
+    from auris.text.hotword_phrases import hotword_phrases
+
     if value is None:
         return []
-    path = Path(value)
+    path, entries = Path(value), [value]
     named = "," not in value and ("/" in value or path.suffix == ".txt")
     try:
         if named or os.path.isfile(value):  # A list may be too long for a name.
-            return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            entries = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
@@ -74,7 +76,7 @@ def read_hotwords(value: str | None) -> list[str]:
             f"reading {value!r} failed ({reason})",
             "correct the path, or separate the words by commas",
         ) from None
-    return listed(value) or []
+    return list(hotword_phrases(entries))
 
 
 def named_directory(value: str) -> tuple[str, str]:

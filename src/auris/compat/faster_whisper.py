@@ -368,7 +368,7 @@ def _phrases(hotwords: str | None) -> list[str]:
     """Hotwords that commas separate, or else spaces, as the other package joins them."""
     if hotwords is None:
         return []
-    return hotwords.split(",") if "," in hotwords else hotwords.split()
+    return [hotwords] if "," in hotwords else hotwords.split()
 
 
 def _clip(given: Any) -> tuple[float, float | None]:

@@ -31,6 +31,9 @@ HEADER = "\\data\\"
 LARGEST_LOGPROB = 1e-3
 """Rounded logarithms of certain words may be a little more than 0."""
 
+LEAST_LOGPROB = -99.0
+"""What ARPA files have for a probability of 0; smaller ones, and -inf, count as this."""
+
 BEGINNING = 1000
 """Characters of a file in which the header is looked for."""
 
@@ -110,9 +113,9 @@ class _Reader:
             backoff = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
             if not logprob <= LARGEST_LOGPROB:
                 raise self.error(f"a logarithm of a probability is {fields[0]}")
-            if not math.isfinite(backoff):
+            if not abs(backoff) <= -LEAST_LOGPROB:
                 raise self.error(f"a backoff weight is {fields[order + 1]}")
-            yield logprob * LN10, fields[1 : order + 1], backoff * LN10
+            yield max(logprob, LEAST_LOGPROB) * LN10, fields[1 : order + 1], backoff * LN10
 
 
 def read_arpa(path: Path) -> LanguageModel:

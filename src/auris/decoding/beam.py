@@ -128,7 +128,7 @@ class _NextTokens(NamedTuple):
         best: the tokens of all hypotheses.
         bonuses: by the number of a hypothesis and that of its token, what hotwords add to it and
             their state after it, if they may add something.
-        limits: the most that the scores of hypotheses with tokens of the beam may be, [B, n].
+        limits: the most that scores with tokens of the beam may be, [hypotheses, n].
     """
 
     hypotheses: Sequence[Hypothesis]

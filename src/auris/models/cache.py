@@ -77,7 +77,8 @@ class KVCache:
             new = old.new_zeros(layers, rows, heads, capacity, width)
             new[:, :used, :, :filled] = old[:, :used, :, :filled]
             wider.append(new)
-        # Both or, where memory is full, none: native code takes them to have the same strides.
+        # Both or, where memory is full, none: native code takes them to have the same strides. So
+        # the old keys stay until the new values are there.
         self.keys, self.values = wider
 
     def admit(self, count: int = 1) -> range:

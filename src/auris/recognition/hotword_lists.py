@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from auris.errors import UsageError
 from auris.text.hotword_phrases import has_letters, hotword_phrases, written_in_lower_case
+from auris.text.normalize import APOSTROPHES
 from auris.text.tokenizer import check_unicode
 
 MOST_HOTWORDS = 20_000
@@ -47,11 +48,12 @@ def _distinct_hotwords(given: tuple[str, ...]) -> tuple[str, ...]:
         check_unicode(phrase, "Each of --hotwords")
     phrases = hotword_phrases(given)
     longest = max(map(len, phrases), default=0)
-    if len(phrases) > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
+    count = len({phrase.translate(APOSTROPHES) for phrase in phrases})
+    if count > MOST_HOTWORDS or longest > MOST_HOTWORD_LETTERS:
         raise UsageError(
-            f"There may be {MOST_HOTWORDS} hotwords of {MOST_HOTWORD_LETTERS} letters",
-            f"there are {len(phrases)}, and the longest has {longest} letters",
-            "leave out those that are rarely said",
+            f"There may be {MOST_HOTWORDS} hotwords of {MOST_HOTWORD_LETTERS} characters",
+            f"there are {count}, and the longest has {longest} characters",
+            "leave out those that are rarely said, and separate phrases by commas or lines",
         )
     return phrases
 

@@ -44,15 +44,14 @@ def supported_options(
         reads_contexts: whether the model has a context in its prompt.
     """
     defaults.check_language(options.language, *(options.languages or ()))
-    hotwords, warnings = options.hotwords, options.warnings
+    written = _as_written(options.hotwords, defaults)
+    not_written = len(written) < len(options.hotwords)
+    warnings = options.warnings + warned(HOTWORDS_NOT_WRITTEN, not_written)
     if options.context and not reads_contexts:
-        named = _hotwords_of_context(options)
-        warning = CONTEXT_AS_HOTWORDS if _as_written(named, defaults) else CONTEXT_IGNORED
-        warnings += warned(warning)
-        hotwords += named
+        named = _as_written(_hotwords_of_context(options), defaults)
+        warnings += warned(CONTEXT_AS_HOTWORDS if named else CONTEXT_IGNORED)
+        written += named
         options = replace(options, context="")
-    written = _as_written(hotwords, defaults)
-    warnings += warned(HOTWORDS_NOT_WRITTEN, len(written) < len(hotwords))
     return replace(options, hotwords=tuple(dict.fromkeys(written)), warnings=warnings)
 
 

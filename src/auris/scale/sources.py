@@ -226,8 +226,8 @@ def _with_header(unit: InputUnit) -> InputUnit:
         return unit
     if is_url(unit.uri) or is_data_uri(unit.uri):
         return unit
+    fs, path = filesystem(unit.uri)
     try:
-        fs, path = filesystem(unit.uri)
         with fs.open(path, "rb") as opened:
             file: IO[bytes] = opened
             header = look(file)

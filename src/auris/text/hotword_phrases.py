@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from auris.text.normalize import APOSTROPHES, spoken
 
-_COMMA = re.compile(r",(?!\d)|(?<!\d),|[，、]")
+_SEPARATOR = re.compile(r",(?!\d)|(?<!\d),|[，、､،;；]")
 """What separates phrases; a comma inside a number, as in `1,000`, does not."""
 
 _INVISIBLE = dict.fromkeys(
@@ -17,8 +17,9 @@ _INVISIBLE = dict.fromkeys(
         *(*range(0x202A, 0x202F), *range(0x2066, 0x206A)),
     )
 )
-"""Control characters, soft hyphens, and marks of the direction of text, which no model writes. The
-joiners of Persian and Indic scripts are part of words."""
+"""Control characters, soft hyphens, spaces without width, byte order marks, and marks of the
+direction of text, which no model writes. The joiners of Persian and Indic scripts are part of
+words."""
 
 _MARK_OF_LIST = re.compile(r"^[-–—*•·]\s+")
 
@@ -28,13 +29,13 @@ _QUOTES = ('""', "''", "“”", "‘’", "„“", "«»", "「」")
 def hotword_phrases(given: Iterable[str]) -> tuple[str, ...]:
     """The distinct phrases of a list, in order, without blank ones.
 
-    Commas separate phrases inside an entry. Invisible characters, a mark of a list at the
-    beginning and quotation marks around a phrase are left out. A phrase with typographic
+    Commas and semicolons separate phrases inside an entry. Invisible characters, a mark of a list
+    at the beginning and quotation marks around a phrase are left out. A phrase with typographic
     apostrophes is there with straight ones, too, since models write either.
     """
     phrases: dict[str, None] = {}
     for entry in given:
-        for part in _COMMA.split(entry):
+        for part in _SEPARATOR.split(entry):
             phrase = _without_marks(" ".join(part.translate(_INVISIBLE).split()))
             phrases |= dict.fromkeys(filter(None, (phrase, phrase.translate(APOSTROPHES))))
     return tuple(phrases)
@@ -42,12 +43,13 @@ def hotword_phrases(given: Iterable[str]) -> tuple[str, ...]:
 
 def _without_marks(phrase: str) -> str:
     phrase = _MARK_OF_LIST.sub("", phrase)
-    quoted = len(phrase) > 1 and phrase[0] + phrase[-1] in _QUOTES
-    return phrase[1:-1].strip() if quoted else phrase
+    marks, inner = phrase[:1] + phrase[-1:], phrase[1:-1]
+    quoted = len(phrase) > 1 and marks in _QUOTES and marks[1] not in inner
+    return inner.strip() if quoted else phrase
 
 
 def has_letters(phrase: str) -> bool:
-    """Whether a phrase has a letter or a digit: no other characters are said."""
+    """Whether a phrase has a letter or a digit; marks and symbols alone are no hotword."""
     return any(map(str.isalnum, phrase))
 
 

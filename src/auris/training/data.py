@@ -168,7 +168,8 @@ class TrainedOn:
     Attributes:
         languages: English names; empty where a clip did not name its own.
         contexts: whether some clips had a prompt; None where that is not known.
-        lower_case: whether it is known that no text has a capital letter.
+        lower_case: whether it is known that no text has a capital letter, and those of English
+            alone have their spoken form.
     """
 
     languages: tuple[str, ...] = ()
@@ -182,7 +183,8 @@ class TrainedOn:
         kinds = {(clip.language, bool(clip.prompt)) for clip in spoken_clips}
         languages = {language for language, _ in kinds}
         named = () if UNNAMED in languages else tuple(sorted(languages))
-        lower_case = all(clip.text == clip.text.lower() for clip in clips)
+        english = named == ("English",)
+        lower_case = all(is_lower_case(clip.text, english) for clip in clips)
         return cls(named, contexts or any(prompted for _, prompted in kinds), lower_case)
 
     def after(self, before: TrainedOn) -> TrainedOn:
@@ -242,6 +244,12 @@ def form_text(text: str, form: TextForm) -> str | None:
     if not _is_unicode(text):
         return None
     return text.strip() if form == "written" else spoken(text)
+
+
+def is_lower_case(text: str, english: bool = False) -> bool:
+    """Whether a text has no capital letter; and in English the letters and marks of its spoken form
+    only."""
+    return text == text.lower() and (not english or not text or text == spoken(text))
 
 
 def known_language(name: str) -> str | None:

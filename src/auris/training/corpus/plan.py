@@ -17,7 +17,7 @@ from auris.scale.storage import absolute
 from auris.scale.units import InputUnit
 from auris.training.corpus.rows import TEXT, corpus_units
 from auris.training.corpus.settings import CorpusReading
-from auris.training.data import ClipForm, TrainedOn, form_text, known_language
+from auris.training.data import ClipForm, TrainedOn, form_text, is_lower_case, known_language
 from auris.training.manifests import UNNAMED, manifest_row
 
 PLAN = "plan.json"
@@ -91,7 +91,7 @@ class CorpusPlan:
             contexts: whether rows get contexts anyway.
         """
         languages: set[str | None] = set()
-        stated = lower_case = True
+        stated = lower_case = english_lower_case = True
         for unit in self.units():
             stated &= unit.kind == "file"
             given = {"language": unit.fields.get("lang"), **unit.fields}
@@ -101,10 +101,13 @@ class CorpusPlan:
             contexts |= bool(unit.fields.get("prompt"))
             text = form_text(row.text, form.form) or ""
             # A text that the source does not state may lie in a file next to the recording.
-            lower_case &= TEXT in unit.fields and text == text.lower()
+            lower_case &= TEXT in unit.fields and is_lower_case(text)
+            english_lower_case &= is_lower_case(text, english=True)
         names = sorted({name for name in languages if name} - {UNNAMED})
         if not stated:
             return TrainedOn()
+        if names == ["English"]:
+            lower_case &= english_lower_case
         return TrainedOn(tuple(names) if UNNAMED not in languages else (), contexts, lower_case)
 
 
