@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from auris.cli.main import main
-from auris.errors import UsageError
+from auris.errors import TrainingError, UsageError
 from auris.training.processes import new_fabric
 from auris.training.recipes import AsrRecipe, CtcRecipe
+from auris.training.run import _Run
 from tests.training.tones import tones, write_wav
 
 TEXTS = ["ab", "ba", "cd", "dc", "abc", "bcd", "dcb"]
@@ -97,6 +100,26 @@ def test_two_processes_have_the_losses_of_one(
     assert both == pytest.approx(one, rel=TOLERANCE)
     assert len(set(one)) == 8
     assert (tmp_path / "two" / "model" / "config.json").is_file()
+
+
+def test_an_unexpected_error_of_the_first_process_reaches_the_others() -> None:
+    shared: list[Exception | None] = []
+
+    def broadcast(error: Exception | None) -> Exception | None:
+        shared.append(error)
+        return shared[0]
+
+    def fails() -> None:
+        raise MemoryError("out of memory")
+
+    processes = [
+        SimpleNamespace(fabric=SimpleNamespace(global_rank=rank, world_size=2, broadcast=broadcast))
+        for rank in (0, 1)
+    ]
+    with pytest.raises(MemoryError):
+        _Run._together(cast(_Run, processes[0]), fails)
+    with pytest.raises(TrainingError, match="MemoryError: out of memory"):
+        _Run._together(cast(_Run, processes[1]), fails)
 
 
 def test_unavailable_devices_are_refused() -> None:

@@ -12,8 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +27,7 @@ from auris.training.base_recipe import Recipe
 from auris.training.exporting import export_run
 from auris.training.recipes import CtcRecipe, TuneRecipe
 from auris.training.reports import LineReporter
-from auris.training.run import _Run, train
+from auris.training.run import train
 from auris.training.run_options import RunOptions, Sources
 from auris.training.tasks import compiled
 from tests.tiny_models import write_tiny
@@ -320,26 +319,6 @@ def test_an_error_in_one_process_ends_all_with_its_message(
     assert done.returncode == 1
     assert "folder of its own" in done.stderr
     assert "not foreseen" not in done.stderr
-
-
-def test_an_unexpected_error_of_the_first_process_reaches_the_others() -> None:
-    shared: list[Exception | None] = []
-
-    def broadcast(error: Exception | None) -> Exception | None:
-        shared.append(error)
-        return shared[0]
-
-    def fails() -> None:
-        raise MemoryError("out of memory")
-
-    processes = [
-        SimpleNamespace(fabric=SimpleNamespace(global_rank=rank, world_size=2, broadcast=broadcast))
-        for rank in (0, 1)
-    ]
-    with pytest.raises(MemoryError):
-        _Run._together(cast(_Run, processes[0]), fails)
-    with pytest.raises(TrainingError, match="MemoryError: out of memory"):
-        _Run._together(cast(_Run, processes[1]), fails)
 
 
 def test_an_unknown_checkpoint_is_refused_like_other_models(data: Path, tmp_path: Path) -> None:
