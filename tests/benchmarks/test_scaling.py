@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.benchmarks.conftest import Script
 
 
-@pytest.mark.no_cover
 def test_the_script(script: Script, ctc_directory: Path) -> None:
     call = ("-m", ctc_directory, "--recordings", "4", "--seconds", "1", "--engine", "leases")
     done = script("scaling", *call, "--rounds", "1")

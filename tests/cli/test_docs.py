@@ -259,7 +259,6 @@ def _run(
     return done
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("text", RUN, ids=str)
 def test_a_command_line_runs(
     text: str,

@@ -77,7 +77,6 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Both(directory, hf)
 
 
-@pytest.mark.no_cover
 @torch.inference_mode()
 @pytest.mark.parametrize(("both", "said", "seconds"), CASES, indirect=["both"], scope="module")
 def test_layers_and_times_agree(both: Both, said: tuple[str, str | None], seconds: float) -> None:

@@ -186,7 +186,6 @@ def test_texts_of_the_examples_are_equal(both: Parity) -> None:
 
 
 @pytest.mark.skipif(not SPEECH.is_dir(), reason="the speech sets are not here")
-@pytest.mark.no_cover
 def test_texts_of_development_clips_are_equal(both: Parity) -> None:
     sets = sorted(SPEECH.glob("*_dev.csv"))
     agree(both, [clip for one in sets for clip in list(read_set(one))[:CLIPS]])

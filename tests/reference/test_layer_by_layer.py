@@ -93,14 +93,12 @@ def parity(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Parity(write_tiny(folder, layout, qwen_config(**CONFIGS[name]), seed=len(name)))
 
 
-@pytest.mark.no_cover
 @cases(SECONDS)
 def test_every_layer_agrees(parity: Parity, value: float) -> None:
     samples = tone_speech(value, seed=round(value))
     assert failed(parity.compare(samples, max_new_tokens=16)) == []
 
 
-@pytest.mark.no_cover
 @cases(REQUESTS)
 def test_every_kind_of_request_agrees(parity: Parity, value: dict[str, Any]) -> None:
     rows = parity.compare(tone_speech(2.4), max_new_tokens=24, **value)
