@@ -15,7 +15,7 @@
 
 // Version of this interface: raised by every change of a structure or a function below. The caller
 // compares it with its own before anything else.
-#define AURIS_ABI 4
+#define AURIS_ABI 5
 
 AURIS_API int32_t auris_abi();
 
@@ -129,25 +129,11 @@ struct auris_step {
   int32_t count, exact;
 };
 
-// Names the instructions in use: "avx512", "avx2", "neon" or "portable".
+// Names the instructions in use: "amx", "avx512", "avx2", "neon" or "portable".
 AURIS_API const char* auris_instructions();
 
 // Uses other instructions that this machine has, for tests. Returns whether it has them.
 AURIS_API int32_t auris_use(const char* name);
-
-// A product of integers: out [count, rows] = codes [count, columns], whose rows lie `stride` apart,
-// times weights [rows, columns], transposed. Returns whether it was computed.
-typedef int32_t (*auris_multiplier)(const int8_t* codes, int64_t count, int64_t stride,
-                                    const int8_t* weights, int64_t rows, int64_t columns,
-                                    int32_t* out);
-
-// Computes the products of packed matrices with `least` activations or more by this function, except
-// those of a choice of tokens, or none where it is null. It is called on all threads of
-// a call at once, each for some rows, and must not call this library.
-AURIS_API int32_t auris_multiply_with(auris_multiplier function, int64_t least);
-
-// The `least` in use; 0 where there is no function.
-AURIS_API int64_t auris_least_large();
 
 // out [count, rows] = x [count, width] times the matrix, the activations of each row in 8 bits where
 // it has integers.

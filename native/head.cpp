@@ -149,6 +149,7 @@ void whole(const auris_matrix& matrix, const float* x, int64_t count, int thread
   found.resize(count * chunks);
   int8_t* room = scratch.of(bytes * threads);
   float* part = scores.of(count * kChunk * threads);
+  lay(matrix, count, threads);
   Pool::instance().run(threads, chunks, [&](int64_t chunk, int worker) {
     const int first = static_cast<int>(chunk) * kChunk, end = end_of(matrix, chunk);
     float* out = part + count * kChunk * worker;

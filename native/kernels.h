@@ -12,6 +12,17 @@ struct Outstanding {
   float masses[3];
 };
 
+// Activations in 8 bits, as `quantize` makes them: codes [count, padded(columns)], scales [count] and
+// sums [count]. Where `laid` is not null, it has the codes once more, kLaid activations at a time, as
+// `lay` makes them.
+struct Codes {
+  const int8_t* codes;
+  const float* scales;
+  const int32_t* sums;
+  int64_t count;
+  const int8_t* laid;
+};
+
 struct Kernels {
   const char* name;
 
@@ -31,25 +42,23 @@ struct Kernels {
   float (*begin)(const float* const* x, const float* weights, const float* bias, int channels,
                  int width, float* out);
 
-  // Output rows first..last of x [count] times the matrix, to out [count, stride], which begins
-  // with row `first`; added to what is there where `add`. codes [count, padded(columns)], scales
-  // [count] and sums [count] are of `quantize`; scratch holds `scratch_bytes`.
-  void (*products)(const auris_matrix* matrix, const int8_t* codes, const float* scales,
-                   const int32_t* sums, int64_t count, int first, int last, float* out,
+  // Output rows first..last of x times the matrix, to out [count, stride], which begins with row
+  // `first`; added to what is there where `add`. scratch holds `scratch_bytes`.
+  void (*products)(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
-  // The same with a matrix in floating point, whose sums are in float32; x [count, x_stride].
+  // Up to kLaid activations, codes [count, padded(columns)], as `Codes::laid` has them, to out
+  // [columns / 4, kLaid, 4]; zeros in place of those that are missing. Null where `products` needs
+  // nothing of the kind.
+  void (*lay)(const int8_t* codes, int count, int columns, int8_t* out);
+
+  // The same as `products` with a matrix in floating point, whose sums are in float32; x [count, x_stride].
   void (*float_products)(const auris_matrix* matrix, const float* x, int64_t x_stride,
                          int64_t count, int first, int last, float* out, int64_t stride, bool add,
                          int8_t* scratch);
 
   // Row n of a packed matrix as bytes [columns].
   void (*unpack)(const auris_matrix* matrix, int n, int8_t* out);
-
-  // out [count] = the sums of products [count] in floating point, times scale times scales [count];
-  // added to what is there where `add`. The same arithmetic as that of `products`.
-  void (*scale_sums)(const int32_t* sums, float scale, const float* scales, int count, float* out,
-                     bool add);
 
   // Scores of rows first..last of a matrix in halves by their upper ones, for one x: the whole sums
   // of these to upper, its likely scores to middle and how far they may be off to reach, all from
@@ -106,6 +115,7 @@ constexpr int kQueries = 4;
 constexpr int kLanes = 16;
 constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
 constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
+constexpr int kLaid = 16;      // Activations that are laid side by side.
 constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product has.
 
 // Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the
@@ -143,6 +153,7 @@ inline int64_t row_bytes(const auris_matrix& matrix) {
 }
 
 // Null where the machine or the compiler lacks the instructions.
+const Kernels* amx_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx2_kernels();
 const Kernels* neon_kernels();

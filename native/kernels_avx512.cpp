@@ -39,6 +39,8 @@ PRIMITIVE Sums dot(Sums sums, Weights w, const int8_t* x) {
   return sums;
 }
 
+#include "transpose.inc"
+
 #define AURIS_PANELS
 PRIMITIVE Weights load_laid(const int8_t* p) { return _mm512_loadu_si512(p); }
 PRIMITIVE Weights spread(const int8_t* x) {
@@ -50,32 +52,13 @@ PRIMITIVE Sums dot_laid(Sums sums, Weights w, Weights x) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
   return sums;
 }
-// 64 columns of 16 rows, turned: vector j has columns 4 j.. of every row, plus kOffset. The vectors
+// 64 columns of 16 rows, transposed: vector j has columns 4 j.. of every row, plus kOffset. The vectors
 // lie `apart` bytes apart.
 PRIMITIVE void interleave(const int8_t* rows, int64_t stride, int8_t* out, int64_t apart) {
-  __m512i a[16], b[16];
-  for (int i = 0; i < 16; ++i) a[i] = load_weights(rows + i * stride);
-  for (int i = 0; i < 16; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
-    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
-    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
-    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
-  }
-  // a[4 i + j]: of rows 4 i.., words j, 4 + j, 8 + j and 12 + j.
-  for (int j = 0; j < 4; ++j) {
-    const __m512i low[2] = {_mm512_shuffle_i32x4(a[j], a[4 + j], 0x88),
-                            _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88)};
-    const __m512i high[2] = {_mm512_shuffle_i32x4(a[j], a[4 + j], 0xdd),
-                             _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xdd)};
-    _mm512_storeu_si512(out + j * apart, _mm512_shuffle_i32x4(low[0], low[1], 0x88));
-    _mm512_storeu_si512(out + (8 + j) * apart, _mm512_shuffle_i32x4(low[0], low[1], 0xdd));
-    _mm512_storeu_si512(out + (4 + j) * apart, _mm512_shuffle_i32x4(high[0], high[1], 0x88));
-    _mm512_storeu_si512(out + (12 + j) * apart, _mm512_shuffle_i32x4(high[0], high[1], 0xdd));
-  }
+  __m512i weights[16], transposed[16];
+  for (int i = 0; i < 16; ++i) weights[i] = load_weights(rows + i * stride);
+  transpose_words(weights, transposed);
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * apart, transposed[i]);
 }
 PRIMITIVE Sums plus(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
 PRIMITIVE int32_t total(Sums sums) {

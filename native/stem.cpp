@@ -26,8 +26,8 @@ struct Image {
 // What a thread needs.
 struct Room {
   Memory<float> mel, values, products, scales;
-  Memory<int8_t> codes, patches, scratch;
-  Memory<int32_t> code_sums, sums, large_sums;
+  Memory<int8_t> codes, patches, laid, scratch;
+  Memory<int32_t> code_sums, sums;
 };
 
 int rows_at_once(int width) { return width < kPatches ? kPatches / width : 1; }
@@ -43,12 +43,12 @@ void prepare(const auris_stem& stem, int frames, Room& room) {
   const int64_t count = kPatches > width ? kPatches : width;
   for (const auris_matrix* taps : {&stem.second, &stem.third}) {
     room.patches.of(count * padded(taps->columns));
+    if (is_laid(count)) room.laid.of((count + kLaid) * taps->columns);
     room.scratch.of(scratch_bytes(*taps));
   }
   room.sums.of(count);
   room.scales.of(count);
   room.products.of(count * channels);
-  room.large_sums.of(count * channels);
 }
 
 class Convolving {
@@ -125,6 +125,15 @@ class Convolving {
     }
   }
 
+  const int8_t* lay_patches(const auris_matrix& taps, int64_t count) {
+    int8_t* laid = room_.laid.of((count + kLaid) * taps.columns);
+    for (int64_t i = 0; i < count; i += kLaid)
+      kernels->lay(room_.patches.data() + i * padded(taps.columns),
+                   static_cast<int>(count - i < kLaid ? count - i : kLaid), taps.columns,
+                   laid + i * taps.columns);
+    return laid;
+  }
+
   // Output (h, w) goes to out + h * down + w * right.
   void convolve(const Image& image, const auris_matrix& taps, const float* bias, float* out,
                 int64_t down, int64_t right) {
@@ -145,12 +154,8 @@ class Convolving {
       for (int64_t i = 0; i < held; ++i)
         patch(image.width, top + static_cast<int>(i / width), static_cast<int>(i % width),
               patches + i * stride, sums + i);
-      int32_t* large_sums = room_.large_sums.of(count * channels);
-      const bool large = multiply_patches(taps, patches, scales, held, large_sums, products);
-      for (int n = 0; n < channels && !large; n += kRowBlock)
-        kernels->products(&taps, patches, scales, sums, held, n,
-                          n + kRowBlock < channels ? n + kRowBlock : channels, products + n,
-                          channels, false, scratch);
+      const Codes x = {patches, scales, sums, held, is_laid(held) ? lay_patches(taps, held) : nullptr};
+      kernels->products(&taps, x, 0, channels, products, channels, false, scratch);
       for (int64_t i = 0; i < held; ++i) {
         float* place = out + (top + i / width) * down + i % width * right;
         kernels->gelu(products + i * channels, bias, channels);

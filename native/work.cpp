@@ -9,7 +9,7 @@ constexpr int64_t kChunkBytes = 1 << 18;  // Of weights, that a thread takes at 
 constexpr int64_t kMostBlocks = 8;       // That a thread takes at a time in a large product.
 
 const Kernels* best() {
-  for (const Kernels* found : {avx512_kernels(), avx2_kernels(), neon_kernels()})
+  for (const Kernels* found : {amx_kernels(), avx512_kernels(), avx2_kernels(), neon_kernels()})
     if (found != nullptr) return found;
   return portable_kernels();
 }
@@ -49,18 +49,31 @@ void reserve(const auris_matrix& matrix, int64_t count) {
   activations.sums.of(count);
 }
 
+void lay(const auris_matrix& matrix, int64_t count, int threads) {
+  activations.are_laid = !is_float(matrix) && is_laid(count);
+  if (!activations.are_laid) return;
+  const int64_t blocks = (count + kLaid - 1) / kLaid, stride = kLaid * padded(matrix.columns);
+  int8_t* laid = activations.laid.of(blocks * kLaid * matrix.columns);
+  Pool::instance().run(blocks > 2 ? threads : 1, blocks, [&](int64_t block, int) {
+    const int64_t rest = count - block * kLaid;
+    kernels->lay(activations.codes.data() + block * stride, rest < kLaid ? static_cast<int>(rest) : kLaid,
+                 matrix.columns, laid + block * kLaid * matrix.columns);
+  });
+}
+
 void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
                    float* out, int64_t stride, bool add, int8_t* scratch) {
   if (is_float(matrix))
     return kernels->float_products(&matrix, rows.x, rows.stride, count, first, last, out, stride,
                                    add, scratch);
-  kernels->products(&matrix, activations.codes.data(), activations.scales.data(),
-                    activations.sums.data(), count, first, last, out, stride, add, scratch);
+  const Codes x = {activations.codes.data(), activations.scales.data(), activations.sums.data(), count,
+                   activations.are_laid ? activations.laid.data() : nullptr};
+  kernels->products(&matrix, x, first, last, out, stride, add, scratch);
 }
 
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads) {
-  if (multiply_large(matrix, count, out, add, threads)) return;
+  lay(matrix, count, threads);
   const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
   // Whole blocks, of which all but the first are fetched ahead.
   int64_t chunk = kRowBlock;
@@ -87,7 +100,7 @@ AURIS_API int32_t auris_use(const char* name) {
   bool has = false;
   call([&] {
     for (const Kernels* found :
-         {avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
+         {amx_kernels(), avx512_kernels(), avx2_kernels(), neon_kernels(), portable_kernels()}) {
       if (found == nullptr || std::strcmp(found->name, name) != 0) continue;
       kernels = found;
       has = true;

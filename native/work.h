@@ -74,6 +74,8 @@ struct Activations {
   Memory<int8_t> codes;
   Memory<float> scales;
   Memory<int32_t> sums;
+  Memory<int8_t> laid;  // Where `are_laid`; see `Codes`.
+  bool are_laid = false;
 };
 
 extern Activations activations;
@@ -96,6 +98,12 @@ void each(int threads, int64_t count, const Work& work) {
 void reserve(const auris_matrix& matrix, int64_t count);
 void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float* x);
 
+// Whether products of so many activations are of laid ones.
+inline bool is_laid(int64_t count) { return kernels->lay != nullptr && count >= kFewRows; }
+
+// Lays the quantized activations of a matrix, where they are laid; before `multiply_rows`.
+void lay(const auris_matrix& matrix, int64_t count, int threads);
+
 // Activations in floating point, of tokens that lie `stride` apart.
 struct Rows {
   const float* x;
@@ -107,15 +115,6 @@ struct Rows {
 // scratch holds `scratch_bytes`.
 void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
                    float* out, int64_t stride, bool add, int8_t* scratch);
-
-// All output rows by the function of auris_multiply_with, to out [count, rows]. Returns whether it is
-// set and the product is large enough; if not, nothing is computed.
-bool multiply_large(const auris_matrix& matrix, int64_t count, float* out, bool add, int threads);
-
-// The products of patches, activations with scales of their own, with the taps of a convolution, to
-// out [count, rows], as of `multiply_large`; on the thread that calls it. sums holds [count, rows].
-bool multiply_patches(const auris_matrix& taps, const int8_t* patches, const float* scales,
-                      int64_t count, int32_t* sums, float* out);
 
 // The products of all output rows, to out [count, rows].
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,

@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from auris.backends import large_products
-
 _LOG = logging.getLogger(__name__)
 
-ABI = 4
+ABI = 5
 """Version of the interface in `native/auris_native.h` that this file is written for."""
 
 NO_MEMORY = 1
@@ -161,7 +159,6 @@ class ChoiceStruct(ctypes.Structure):
 
 ARGUMENTS = {
     "auris_products": [POINTER(MatrixStruct), c_void_p, c_int64, c_void_p, c_int32],
-    "auris_multiply_with": [large_products.FUNCTION, c_int64],
     "auris_best": [
         *(POINTER(MatrixStruct), c_void_p, c_int64, c_int32),
         *(POINTER(ChoiceStruct), c_int32),
@@ -188,8 +185,6 @@ def call(function: str, *arguments: Any) -> None:
 
 
 def _check(status: int) -> None:
-    if status:
-        large_products.raise_failure()
     if status == NO_MEMORY:
         raise MemoryError("the native code got no memory")
     if status:
@@ -237,9 +232,6 @@ def _opened(path: Path) -> ctypes.CDLL:
     for name, arguments in ARGUMENTS.items():
         function = getattr(library, name)
         function.argtypes, function.restype = arguments, _check
-    library.auris_least_large.restype = c_int64
-    if large_products.chosen():
-        library.auris_multiply_with(large_products.MULTIPLY, large_products.LEAST_POSITIONS)
     return library
 
 
@@ -260,31 +252,13 @@ def _built() -> ctypes.CDLL:
 
 
 def instructions() -> str:
-    """The instructions in use: "avx512", "avx2", "neon" or "portable"."""
+    """The instructions in use: "amx", "avx512", "avx2", "neon" or "portable"."""
     return str(_built().auris_instructions().decode())
 
 
 def use(name: str) -> bool:
     """Use other instructions, where the machine has them; returns whether it has."""
     return bool(_built().auris_use(name.encode()))
-
-
-def least_large() -> int | None:
-    """Positions of a pass from which on PyTorch computes its products; None: native code does."""
-    return _built().auris_least_large() or None
-
-
-def multiply_large(least: int | None) -> None:
-    """Set `least_large`, for tests; `large_products.chosen` decides otherwise."""
-    function = large_products.NONE if least is None else large_products.MULTIPLY
-    _built().auris_multiply_with(function, least or 0)
-
-
-def kernels() -> str:
-    """The code in use: the instructions, and what computes large products if they do not."""
-    least = least_large()
-    large = f", PyTorch's int8 products from {least} positions on"
-    return instructions() + (large if least is not None else "")
 
 
 def pointers(*tensors: Tensor | None) -> list[int | None]:
