@@ -35,6 +35,14 @@ struct Heard {
   int format;
 };
 
+// Queries of one key-value head, where their results go, and how many keys each of them looks at.
+struct Queries {
+  const float* numbers[kPromptQueries];
+  float* out[kPromptQueries];
+  int lengths[kPromptQueries];
+  int count = 0;
+};
+
 class Pass {
  public:
   Pass(const auris_decoder& decoder, const auris_cache& cache, const auris_pass& pass, int threads)
@@ -47,13 +55,14 @@ class Pass {
     inner_ = inner_memory.of(tokens * 2 * d_.ffn);
     for (int i = 0; i < pass.tokens; ++i)
       longest_ = pass.position[i] + 1 > longest_ ? pass.position[i] + 1 : longest_;
-    score_room_ = static_cast<int64_t>(kQueries) * (longest_ + kLanes);
-    scores_ = score_memory.of(score_room_ * threads);
+    score_room_ = kQueries * (longest_ + int64_t{kLanes});
     cut_blocks();
     if (share_blocks()) {
-      wide_room_ = 2 * static_cast<int64_t>(longest_) * d_.head_dim;
+      wide_room_ = (key_pitch(longest_) + longest_) * d_.head_dim;
       wide_ = wide_memory.of(wide_room_ * threads);
+      score_room_ = kPromptQueries * key_pitch(longest_);
     }
+    scores_ = score_memory.of(score_room_ * threads);
   }
 
   void run() {
@@ -87,7 +96,7 @@ class Pass {
     shares.clear();
     for (int64_t first = 0, end = 0; first < count; first = end) {
       while (end < count && pass_.row[blocks[end].token] == pass_.row[blocks[first].token]) ++end;
-      if (cache_.format != AURIS_FLOAT32 && end - first >= kManyBlocks * parts) {
+      if (end - first >= kManyBlocks * parts) {
         for (int64_t part = 0; part < parts; ++part) shares.push_back({first + part, end, parts, true});
         wide = true;
       } else {
@@ -190,41 +199,49 @@ class Pass {
     return place * (cache_.format == AURIS_FLOAT32 ? 4 : 2);
   }
 
-  void attend_share(Heard heard, const Share& share, int kv_head, int worker) const {
-    if (share.wide) {
-      const QueryBlock& last = blocks[share.end - 1];
-      const int64_t count = (pass_.position[last.token] + last.tokens) * int64_t{d_.head_dim};
-      float* wide = wide_ + wide_room_ * worker;
-      kernels->widen(static_cast<const uint16_t*>(heard.keys), count, heard.format, wide);
-      kernels->widen(static_cast<const uint16_t*>(heard.values), count, heard.format,
-                     wide + count);
-      heard = {wide, wide + count, wide, AURIS_FLOAT32};
+  void attend_share(const Heard& heard, const Share& share, int kv_head, int worker) const {
+    float* scores = scores_ + score_room_ * worker;
+    if (!share.wide) {
+      by_queries(share, kv_head, kQueries, [&](const Queries& some) {
+        kernels->attend(heard.keys, heard.values, heard.next, heard.format, d_.head_dim, some.numbers,
+                        some.out, some.lengths, some.count, scores);
+      });
+      return;
     }
-    for (int64_t block = share.first; block < share.end; block += share.step)
-      attend_block(blocks[block], kv_head, heard, scores_ + score_room_ * worker);
+    const QueryBlock& last = blocks[share.end - 1];
+    const int longest = pass_.position[last.token] + last.tokens;
+    const int64_t pitch = key_pitch(longest);
+    float *keys = wide_ + wide_room_ * worker, *room = keys + pitch * d_.head_dim;
+    kernels->transpose(heard.keys, longest, d_.head_dim, heard.format, keys, pitch);
+    const float* values = static_cast<const float*>(heard.values);
+    if (heard.format != AURIS_FLOAT32) {
+      kernels->widen(static_cast<const uint16_t*>(heard.values), int64_t{longest} * d_.head_dim,
+                     heard.format, room);
+      values = room;
+    }
+    by_queries(share, kv_head, kPromptQueries, [&](const Queries& some) {
+      kernels->attend_prompt(keys, pitch, values, d_.head_dim, some.numbers, some.out, some.lengths,
+                             some.count, scores);
+    });
   }
 
-  void attend_block(const QueryBlock& block, int kv_head, const Heard& heard, float* scores) const {
-    const float* queries[kQueries];
-    float* out[kQueries];
-    int lengths[kQueries];
-    int held = 0;
+  // Attends with the queries of a share, up to `most` at a time.
+  template <typename Attend>
+  void by_queries(const Share& share, int kv_head, int most, const Attend& attend) const {
+    Queries some;
     const int group = d_.heads / d_.kv_heads;
-    for (int t = 0; t < block.tokens; ++t) {
-      const int64_t token = block.token + t;
-      for (int g = 0; g < group; ++g) {
-        const int64_t head = static_cast<int64_t>(kv_head) * group + g;
-        queries[held] = qkv_ + token * qkv_width_ + head * d_.head_dim;
-        out[held] = attended_ + (token * d_.heads + head) * d_.head_dim;
-        lengths[held] = pass_.position[token] + 1;
-        const bool last = t == block.tokens - 1 && g == group - 1;
-        if (++held == kQueries || last) {
-          kernels->attend(heard.keys, heard.values, heard.next, heard.format, d_.head_dim, queries,
-                          out, lengths, held, scores);
-          held = 0;
-        }
+    for (int64_t block = share.first; block < share.end; block += share.step)
+      for (int i = 0; i < blocks[block].tokens * group; ++i) {
+        const int64_t token = blocks[block].token + i / group;
+        const int64_t head = int64_t{kv_head} * group + i % group;
+        some.numbers[some.count] = qkv_ + token * qkv_width_ + head * d_.head_dim;
+        some.out[some.count] = attended_ + (token * d_.heads + head) * d_.head_dim;
+        some.lengths[some.count] = pass_.position[token] + 1;
+        if (++some.count < most) continue;
+        attend(some);
+        some.count = 0;
       }
-    }
+    if (some.count > 0) attend(some);
   }
 
   static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory,

@@ -17,8 +17,8 @@ class Hearing {
     int64_t longest = 0;
     for (int w = 0; w < count; ++w)
       longest = windows[w + 1] - windows[w] > longest ? windows[w + 1] - windows[w] : longest;
-    score_room_ = kQueries * (longest + kLanes);
-    heard_room_ = 2 * longest * head_dim_;
+    score_room_ = kPromptQueries * key_pitch(longest);
+    heard_room_ = (key_pitch(longest) + longest) * head_dim_;
     normed_ = normed_memory.of(tokens_ * e_.width);
     qkv_ = qkv_memory.of(tokens_ * 3 * e_.width);
     inner_ = inner_memory.of(tokens_ * e_.ffn);
@@ -79,28 +79,30 @@ class Hearing {
     const int first = windows_[window], length = windows_[window + 1] - first;
     const int64_t at = int64_t{head} * head_dim_, stride = 3 * int64_t{e_.width};
     const float reach = 1.f / __builtin_sqrtf(static_cast<float>(head_dim_));
+    const int64_t pitch = key_pitch(length);
     float* keys = heard_ + heard_room_ * worker;
-    float* values = keys + int64_t{length} * head_dim_;
+    float* values = keys + pitch * head_dim_;
     for (int i = 0; i < length; ++i) {
       float* query = qkv_ + (first + i) * stride + at;
       for (int k = 0; k < head_dim_; ++k) {
         query[k] = (query[k] + l.qkv_bias[at + k]) * reach;
-        keys[i * head_dim_ + k] = query[e_.width + k] + l.qkv_bias[e_.width + at + k];
+        query[e_.width + k] += l.qkv_bias[e_.width + at + k];
         values[i * head_dim_ + k] = query[2 * e_.width + k] + l.qkv_bias[2 * e_.width + at + k];
       }
+      for (int k = 0; k < head_dim_; ++k) keys[k * pitch + i] = query[e_.width + k];
     }
-    const float* queries[kQueries];
-    float* out[kQueries];
-    int lengths[kQueries];
-    for (int i = 0; i < length; i += kQueries) {
-      const int held = length - i < kQueries ? length - i : kQueries;
+    const float* queries[kPromptQueries];
+    float* out[kPromptQueries];
+    int lengths[kPromptQueries];
+    for (int i = 0; i < length; i += kPromptQueries) {
+      const int held = length - i < kPromptQueries ? length - i : kPromptQueries;
       for (int q = 0; q < held; ++q) {
         queries[q] = qkv_ + (first + i + q) * stride + at;
         out[q] = normed_ + (first + i + q) * int64_t{e_.width} + at;
         lengths[q] = length;
       }
-      kernels->attend(keys, values, keys, AURIS_FLOAT32, head_dim_, queries, out, lengths, held,
-                      scores_ + score_room_ * worker);
+      kernels->attend_prompt(keys, pitch, values, head_dim_, queries, out, lengths, held,
+                             scores_ + score_room_ * worker);
     }
   }
 

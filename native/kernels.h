@@ -97,6 +97,9 @@ struct Kernels {
   // x [count] to bfloat16 or float16, to the nearest; a multiple of 16.
   void (*narrow)(const float* x, int count, int format, uint16_t* out);
 
+  // x [count, width] of a format, transposed, in float32: out [width, pitch]; width is a multiple of 16.
+  void (*transpose)(const void* x, int count, int width, int format, float* out, int64_t pitch);
+
   // x [count] of such a format in float32; a multiple of 16.
   void (*widen)(const uint16_t* x, int64_t count, int format, float* out);
 
@@ -109,10 +112,18 @@ struct Kernels {
   void (*attend)(const void* keys, const void* values, const void* next, int format, int head_dim,
                  const float* const* queries, float* const* out, const int* lengths, int count,
                  float* scores);
+
+  // The same bits for up to kPromptQueries queries of a prompt, with the keys transposed [head_dim,
+  // pitch] and the values [longest, head_dim] in float32. pitch is `key_pitch(longest)`, and scores hold
+  // kPromptQueries * pitch floats.
+  void (*attend_prompt)(const float* keys, int64_t pitch, const float* values, int head_dim,
+                        const float* const* queries, float* const* out, const int* lengths,
+                        int count, float* scores);
 };
 
 constexpr int kQueries = 4;
 constexpr int kLanes = 16;
+constexpr int kPromptQueries = 32;
 constexpr int kFewRows = 4;    // From so many on, arithmetic takes longer than memory.
 constexpr int kSomeRows = 16;  // Up to so many, blocks of weights are small.
 constexpr int kLaid = 16;      // Activations that are laid side by side.
@@ -121,6 +132,9 @@ constexpr int kRowBlock = 32;  // Output rows that a chunk of a large product ha
 // Bytes that weights are fetched ahead in a step: processors that do so by themselves stop at the
 // end of a page.
 constexpr int kAhead = 8192;
+
+// Distance of rows of transposed keys: whole blocks of them, and no power of two (see `padded`).
+inline int64_t key_pitch(int64_t keys) { return (keys + 31) / 32 * 32 + 16; }
 
 // Distance of rows of bytes that are read side by side: at powers of two they would share a few
 // places of the cache.

@@ -24,6 +24,8 @@ constexpr int kSide = 16;   // Rows of a tile, and activations.
 constexpr int kDepth = 64;  // Bytes of its rows: columns of weights.
 constexpr int kTile = kSide * kDepth;
 
+const Kernels* avx512 = nullptr;  // What everything else is computed by.
+
 #include "transpose.inc"
 
 // Eight tiles of 16 rows of 64 bytes, for this thread.
@@ -146,14 +148,14 @@ const int8_t* bytes_of(const auris_matrix* matrix, int n, int width, int8_t* scr
   }
   *stride = padded(matrix->columns);
   for (int c = 0; c < width; ++c)
-    avx512_kernels()->unpack(matrix, n + c, scratch + c * *stride);
+    avx512->unpack(matrix, n + c, scratch + c * *stride);
   return scratch;
 }
 
 void products(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
               int64_t stride, bool add, int8_t* scratch) {
   if (x.laid == nullptr)
-    return avx512_kernels()->products(matrix, x, first, last, out, stride, add, scratch);
+    return avx512->products(matrix, x, first, last, out, stride, add, scratch);
   const Target target = {matrix, &x, out, stride, first, add};
   const int64_t blocks = (x.count + kSide - 1) / kSide, bytes = row_bytes(*matrix);
   const auto* codes = static_cast<const int8_t*>(matrix->codes);
@@ -188,7 +190,7 @@ bool able() {
   constexpr unsigned kTileBit = 1u << 24, kIntegerBit = 1u << 25;  // Of EDX in leaf 7.
   constexpr long kAskPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
   unsigned a, b, c, d;
-  if (avx512_kernels() == nullptr || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  if (avx512 == nullptr || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   if ((d & kTileBit) == 0 || (d & kIntegerBit) == 0) return false;
   return syscall(SYS_arch_prctl, kAskPermission, kTileData) == 0;
 }
@@ -196,8 +198,9 @@ bool able() {
 const Kernels* kernels() {
   static const Kernels* const table = [] {
     static Kernels with_tiles;
+    avx512 = avx512_kernels();
     if (!able()) return static_cast<const Kernels*>(nullptr);
-    with_tiles = *avx512_kernels();
+    with_tiles = *avx512;
     with_tiles.name = "amx";
     with_tiles.products = products;
     with_tiles.lay = lay;
