@@ -165,7 +165,8 @@ void products(const auris_matrix* matrix, const Codes& x, int first, int last, f
   configure();
   for (int n = first; n < last; n += kRowBlock) {
     const int width = last - n < kRowBlock ? last - n : kRowBlock;
-    const int next = n + width, end = next + kRowBlock < last ? next + kRowBlock : last;
+    const int next = n + width, rows = matrix->rows;
+    const int end = next + kRowBlock < rows ? next + kRowBlock : rows;
     int64_t weights_stride;
     const int8_t* weights = bytes_of(matrix, n, width, scratch, &weights_stride);
     Ahead ahead = {codes + next * bytes, codes + end * bytes,

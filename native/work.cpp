@@ -86,10 +86,14 @@ void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float
   const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
   const int64_t bytes = scratch_bytes(matrix);
   int8_t* room = scratch.of(bytes * threads);
-  Pool::instance().run(threads, chunks, [&](int64_t index, int worker) {
-    const int64_t end = (index + 1) * chunk;
-    multiply_rows(matrix, rows, count, static_cast<int>(index * chunk),
-                  static_cast<int>(end < matrix.rows ? end : matrix.rows), out + index * chunk,
+  // Chunks that a thread takes one after the other mostly follow each other in memory, too: what is
+  // fetched ahead at the end of one is what the thread needs next.
+  const int64_t share = (chunks + threads - 1) / threads;
+  Pool::instance().run(threads, share * threads, [&](int64_t index, int worker) {
+    const int64_t first = (index % threads * share + index / threads) * chunk;
+    if (first >= matrix.rows) return;
+    const int64_t end = first + chunk < matrix.rows ? first + chunk : matrix.rows;
+    multiply_rows(matrix, rows, count, static_cast<int>(first), static_cast<int>(end), out + first,
                   matrix.rows, add, room + bytes * worker);
   });
 }
