@@ -212,7 +212,7 @@ class Pass {
     const int longest = pass_.position[last.token] + last.tokens;
     const int64_t pitch = key_pitch(longest);
     float *keys = wide_ + wide_room_ * worker, *room = keys + pitch * d_.head_dim;
-    kernels->transpose(heard.keys, longest, d_.head_dim, heard.format, keys, pitch);
+    kernels->transpose(heard.keys, longest, d_.head_dim, d_.head_dim, heard.format, keys, pitch);
     const float* values = static_cast<const float*>(heard.values);
     if (heard.format != AURIS_FLOAT32) {
       kernels->widen(static_cast<const uint16_t*>(heard.values), int64_t{longest} * d_.head_dim,

@@ -1,4 +1,5 @@
 // A pass through all layers of an audio encoder.
+#include <cstring>
 #include <mutex>
 
 #include "auris_native.h"
@@ -74,6 +75,16 @@ class Hearing {
     multiply(l.down, {inner_, e_.ffn}, tokens_, x_, true, threads_);
   }
 
+  // out [head_dim] = (x + bias) * scale; out may be x.
+  void scaled_sum(const float* x, const float* bias, float scale, float* out) const {
+    constexpr int kAtOnce = 16;  // Of which head_dim is a multiple; by itself, since out may be x.
+    for (int k = 0; k < head_dim_; k += kAtOnce) {
+      float sums[kAtOnce];
+      for (int i = 0; i < kAtOnce; ++i) sums[i] = (x[k + i] + bias[k + i]) * scale;
+      std::memcpy(out + k, sums, sizeof sums);
+    }
+  }
+
   // One head in one window; the results go to where the normed tokens were.
   void attend(const auris_encoder_layer& l, int window, int head, int worker) const {
     const int first = windows_[window], length = windows_[window + 1] - first;
@@ -84,13 +95,12 @@ class Hearing {
     float* values = keys + pitch * head_dim_;
     for (int i = 0; i < length; ++i) {
       float* query = qkv_ + (first + i) * stride + at;
-      for (int k = 0; k < head_dim_; ++k) {
-        query[k] = (query[k] + l.qkv_bias[at + k]) * reach;
-        query[e_.width + k] += l.qkv_bias[e_.width + at + k];
-        values[i * head_dim_ + k] = query[2 * e_.width + k] + l.qkv_bias[2 * e_.width + at + k];
-      }
-      for (int k = 0; k < head_dim_; ++k) keys[k * pitch + i] = query[e_.width + k];
+      scaled_sum(query, l.qkv_bias + at, reach, query);
+      scaled_sum(query + e_.width, l.qkv_bias + e_.width + at, 1.f, query + e_.width);
+      scaled_sum(query + 2 * e_.width, l.qkv_bias + 2 * e_.width + at, 1.f, values + i * head_dim_);
     }
+    kernels->transpose(qkv_ + first * stride + e_.width + at, length, stride, head_dim_, AURIS_FLOAT32,
+                       keys, pitch);
     const float* queries[kPromptQueries];
     float* out[kPromptQueries];
     int lengths[kPromptQueries];

@@ -97,8 +97,10 @@ struct Kernels {
   // x [count] to bfloat16 or float16, to the nearest; a multiple of 16.
   void (*narrow)(const float* x, int count, int format, uint16_t* out);
 
-  // x [count, width] of a format, transposed, in float32: out [width, pitch]; width is a multiple of 16.
-  void (*transpose)(const void* x, int count, int width, int format, float* out, int64_t pitch);
+  // x [count, width] of a format, whose rows lie `stride` numbers apart, transposed, in float32: out
+  // [width, pitch]; width is a multiple of 16.
+  void (*transpose)(const void* x, int count, int64_t stride, int width, int format, float* out,
+                    int64_t pitch);
 
   // x [count] of such a format in float32; a multiple of 16.
   void (*widen)(const uint16_t* x, int64_t count, int format, float* out);

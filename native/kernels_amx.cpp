@@ -36,6 +36,7 @@ void configure() {
     uint8_t rows[16] = {};
   } tiles;
   for (int tile = 0; tile < 8; ++tile) tiles.bytes[tile] = kDepth, tiles.rows[tile] = kSide;
+  __asm__ volatile("" : : "r"(&tiles) : "memory");  // GCC takes only the first bytes for read.
   _tile_loadconfig(&tiles);
 }
 
@@ -106,83 +107,101 @@ struct Pending {
   }
 };
 
-// 32 rows of weights, `stride` bytes apart, times 32 activations, or 16 at the end.
-void multiply(const int8_t* weights, int64_t stride, const int8_t* x, bool pair, int lines, Ahead& ahead,
-              Pending& before, Pending& now, const Target& target) {
-  const int columns = target.matrix->columns, steps = columns / kDepth;
-  const int8_t* below = weights + kSide * stride;
-  const int8_t* next = pair ? x + kSide * columns : x;
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  for (int step = 0; step < steps; ++step) {
-    const int k = step * kDepth;
-    _tile_loadd(4, weights + k, stride);
-    _tile_loadd(6, x + kSide * k, kDepth);
-    _tile_dpbssd(0, 4, 6);
-    _tile_loadd(5, below + k, stride);
-    _tile_dpbssd(2, 5, 6);
-    if (pair) {
-      _tile_loadd(7, next + kSide * k, kDepth);
-      _tile_dpbssd(1, 4, 7);
-      _tile_dpbssd(3, 5, 7);
-    }
-    ahead.fetch(lines);
-    before.put(4 * (step + 1) / steps, target);
-  }
-  _tile_stored(0, now.sums[0], kDepth);
-  _tile_stored(1, now.sums[1], kDepth);
-  _tile_stored(2, now.sums[2], kDepth);
-  _tile_stored(3, now.sums[3], kDepth);
-  now.tiles = 4;
-  now.next = 0;
-}
+// Products of some rows of weights with all activations. 32 rows are multiplied with 32 activations at a
+// time: four tiles of sums.
+class Product {
+ public:
+  Product(const Target& target, int8_t* scratch)
+      : target_(target),
+        matrix_(*target.matrix),
+        blocks_((target.x->count + kSide - 1) / kSide),
+        scratch_(scratch) {}
 
-// 32 rows of weights from n on as bytes, and how far apart: where they lie, or in scratch.
-const int8_t* bytes_of(const auris_matrix* matrix, int n, int width, int8_t* scratch,
-                       int64_t* stride) {
-  if (is_plain(*matrix) && width == kRowBlock) {
-    *stride = matrix->columns;
-    return static_cast<const int8_t*>(matrix->codes) + int64_t{n} * matrix->columns;
+  void run(int first, int last) {
+    for (int n = first; n < last; n += kRowBlock) {
+      const int width = last - n < kRowBlock ? last - n : kRowBlock;
+      fetch_after(n + width);
+      int64_t stride;
+      const int8_t* weights = bytes_of(n, width, &stride);
+      for (int64_t block = 0; block < blocks_; block += 2, current_ ^= 1) {
+        multiply(weights, stride, block);
+        Pending& now = pending_[current_];
+        now.n = n, now.width = width, now.row = block * kSide, now.next = 0, now.tiles = 4;
+      }
+    }
+    pending_[current_ ^ 1].put(4, target_);
   }
-  *stride = padded(matrix->columns);
-  for (int c = 0; c < width; ++c)
-    avx512->unpack(matrix, n + c, scratch + c * *stride);
-  return scratch;
-}
+
+ private:
+  // 32 rows of weights, `stride` bytes apart, times the activations of two blocks, or of the last one.
+  void multiply(const int8_t* weights, int64_t stride, int64_t block) {
+    const int steps = matrix_.columns / kDepth;
+    const bool pair = block + 1 < blocks_;
+    const int8_t* below = weights + kSide * stride;
+    const int8_t* x = target_.x->laid + block * kSide * matrix_.columns;
+    const int8_t* next = pair ? x + kSide * matrix_.columns : x;
+    Pending &before = pending_[current_ ^ 1], &now = pending_[current_];
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int step = 0; step < steps; ++step) {
+      _tile_loadd(4, weights + step * kDepth, stride);
+      _tile_loadd(6, x + step * kTile, kDepth);
+      _tile_dpbssd(0, 4, 6);
+      _tile_loadd(5, below + step * kDepth, stride);
+      _tile_dpbssd(2, 5, 6);
+      if (pair) {
+        _tile_loadd(7, next + step * kTile, kDepth);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(3, 5, 7);
+      }
+      ahead_.fetch(lines_);
+      before.put(4 * (step + 1) / steps, target_);
+    }
+    _tile_stored(0, now.sums[0], kDepth);
+    _tile_stored(1, now.sums[1], kDepth);
+    _tile_stored(2, now.sums[2], kDepth);
+    _tile_stored(3, now.sums[3], kDepth);
+  }
+
+  // The rows of weights from n on are fetched during the products that come next, evenly.
+  void fetch_after(int n) {
+    const int64_t bytes = row_bytes(matrix_);
+    const int end = n + kRowBlock < matrix_.rows ? n + kRowBlock : matrix_.rows;
+    const auto* codes = static_cast<const int8_t*>(matrix_.codes);
+    const auto* lower = reinterpret_cast<const int8_t*>(matrix_.lower);
+    ahead_ = {codes + n * bytes, codes + end * bytes, lower == nullptr ? nullptr : lower + n * bytes};
+    const int64_t pairs = (blocks_ + 1) / 2;
+    lines_ = static_cast<int>((kRowBlock * bytes / matrix_.columns + pairs - 1) / pairs);
+  }
+
+  // 32 rows of weights from n on as bytes, and how far apart: where they lie, or in scratch.
+  const int8_t* bytes_of(int n, int width, int64_t* stride) const {
+    if (is_plain(matrix_) && width == kRowBlock) {
+      *stride = matrix_.columns;
+      return static_cast<const int8_t*>(matrix_.codes) + int64_t{n} * matrix_.columns;
+    }
+    *stride = padded(matrix_.columns);
+    for (int c = 0; c < width; ++c) avx512->unpack(&matrix_, n + c, scratch_ + c * *stride);
+    return scratch_;
+  }
+
+  const Target& target_;
+  const auris_matrix& matrix_;
+  const int64_t blocks_;
+  int8_t* scratch_;
+  Ahead ahead_ = {};
+  int lines_ = 0, current_ = 0;
+  Pending pending_[2];
+};
 
 void products(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
               int64_t stride, bool add, int8_t* scratch) {
   if (x.laid == nullptr)
     return avx512->products(matrix, x, first, last, out, stride, add, scratch);
-  const Target target = {matrix, &x, out, stride, first, add};
-  const int64_t blocks = (x.count + kSide - 1) / kSide, bytes = row_bytes(*matrix);
-  const auto* codes = static_cast<const int8_t*>(matrix->codes);
-  const auto* lower = reinterpret_cast<const int8_t*>(matrix->lower);
-  Pending pending[2];
-  int current = 0;
   configure();
-  for (int n = first; n < last; n += kRowBlock) {
-    const int width = last - n < kRowBlock ? last - n : kRowBlock;
-    const int next = n + width, rows = matrix->rows;
-    const int end = next + kRowBlock < rows ? next + kRowBlock : rows;
-    int64_t weights_stride;
-    const int8_t* weights = bytes_of(matrix, n, width, scratch, &weights_stride);
-    Ahead ahead = {codes + next * bytes, codes + end * bytes,
-                   lower == nullptr ? nullptr : lower + next * bytes};
-    // So many lines a step that all are fetched by the end.
-    const int pairs = static_cast<int>((blocks + 1) / 2);
-    const int lines = static_cast<int>((kRowBlock * bytes / matrix->columns + pairs - 1) / pairs);
-    for (int64_t block = 0; block < blocks; block += 2, current ^= 1) {
-      multiply(weights, weights_stride, x.laid + block * kSide * matrix->columns, block + 1 < blocks,
-               lines, ahead, pending[current ^ 1], pending[current], target);
-      pending[current].n = n;
-      pending[current].width = width;
-      pending[current].row = block * kSide;
-    }
-  }
-  pending[current ^ 1].put(4, target);
+  Product({matrix, &x, out, stride, first, add}, scratch).run(first, last);
   _tile_release();
 }
 
