@@ -11,10 +11,10 @@
 #include <unistd.h>
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,prfchw,amx-tile,amx-int8"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-int8")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,prfchw,amx-tile,amx-int8")
 #endif
 
 namespace {
@@ -71,6 +71,15 @@ struct Target {
   int first;  // The output row that `out` begins with.
   bool add;
 
+  // Fetches what is going to be overwritten by 32 rows of weights for some activations.
+  void fetch(int n, int64_t row, int64_t end) const {
+    for (; row < end && row < x->count; ++row) {
+      float* place = out + row * stride + n - first;
+      __builtin_prefetch(place, 1, 2);
+      __builtin_prefetch(place + kSide, 1, 2);
+    }
+  }
+
   // The sums of 16 rows of weights from n on, of which `width` are wanted, for 16 activations.
   void put(const int32_t* sums, int n, int width, int64_t row) const {
     __m512i rows[kSide], dots[kSide];
@@ -124,7 +133,7 @@ class Product {
       int64_t stride;
       const int8_t* weights = bytes_of(n, width, &stride);
       for (int64_t block = 0; block < blocks_; block += 2, current_ ^= 1) {
-        multiply(weights, stride, block);
+        multiply(weights, stride, n, block);
         Pending& now = pending_[current_];
         now.n = n, now.width = width, now.row = block * kSide, now.next = 0, now.tiles = 4;
       }
@@ -134,7 +143,7 @@ class Product {
 
  private:
   // 32 rows of weights, `stride` bytes apart, times the activations of two blocks, or of the last one.
-  void multiply(const int8_t* weights, int64_t stride, int64_t block) {
+  void multiply(const int8_t* weights, int64_t stride, int n, int64_t block) {
     const int steps = matrix_.columns / kDepth;
     const bool pair = block + 1 < blocks_;
     const int8_t* below = weights + kSide * stride;
@@ -157,6 +166,7 @@ class Product {
         _tile_dpbssd(3, 5, 7);
       }
       ahead_.fetch(lines_);
+      target_.fetch(n, block * kSide + 2 * kSide * step / steps, block * kSide + 2 * kSide * (step + 1) / steps);
       before.put(4 * (step + 1) / steps, target_);
     }
     _tile_stored(0, now.sums[0], kDepth);
