@@ -22,6 +22,7 @@ namespace avx2 {
 
 constexpr char kName[] = "avx2";
 constexpr int kBytes = 32, kOffset = 0, kTileRows = 6, kStepBlock = 16;
+constexpr int kFetchTo = 3;
 constexpr bool kInPlace = true;
 constexpr int kFloatRows = 4, kFloatColumns = 2, kFloatSums = 12, kManyRows = 8;
 constexpr int kScoreQueries = 2, kMixSums = 4;
@@ -198,7 +199,7 @@ PRIMITIVE Sums stepped_sums(const uint8_t* codes, const uint8_t* steps, int colu
   for (int i = 0; i < 4; ++i)
     place[i] = _mm256_set1_epi16(static_cast<int16_t>(0x8000 | (i / kEach)));
   for (const int8_t* end = x + columns; x < end; codes += 64, steps += sizeof(Some), x += 128) {
-    __builtin_prefetch(codes + kAhead);
+    __builtin_prefetch(codes + kAhead, 0, kFetchTo);
     __m256i halves[4];
     split(codes, halves);
     Some some;

@@ -20,6 +20,7 @@ namespace avx512 {
 
 constexpr char kName[] = "avx512";
 constexpr int kBytes = 64, kOffset = 128, kTileRows = 6, kStepBlock = 8;
+constexpr int kFetchTo = 2;  // The second cache: the nearest one has room for few lines on their way.
 constexpr bool kInPlace = false;
 constexpr int kFloatRows = 3, kFloatColumns = 4, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 16;
@@ -163,7 +164,7 @@ PRIMITIVE Sums packed_sums(const uint8_t* codes, const uint8_t* steps, int colum
   const __m512i low = _mm512_set1_epi8(15);
   __m512i sums[2] = {zero(), zero()}, eighths = zero();
   for (int k = 0, block = 0; k < columns; k += 128, ++block) {
-    __builtin_prefetch(codes + k / 2 + kAhead);
+    __builtin_prefetch(codes + k / 2 + kAhead, 0, kFetchTo);
     const __m512i both = _mm512_loadu_si512(codes + k / 2);
     const __m512i all = _mm512_set1_epi32(static_cast<int>(part_steps(steps, block, group)));
     const __m512i halves[2] = {_mm512_and_si512(both, low),

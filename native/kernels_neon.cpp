@@ -22,6 +22,7 @@ namespace neon {
 
 constexpr char kName[] = "neon";
 constexpr int kBytes = 16, kOffset = 0, kTileRows = 4, kStepBlock = 8;
+constexpr int kFetchTo = 3;
 constexpr bool kInPlace = false;
 constexpr int kFloatRows = 3, kFloatColumns = 2, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 4;

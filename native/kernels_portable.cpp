@@ -8,6 +8,7 @@ namespace portable {
 
 constexpr char kName[] = "portable";
 constexpr int kBytes = 64, kOffset = 0, kTileRows = 2, kStepBlock = 8;
+constexpr int kFetchTo = 3;
 constexpr bool kInPlace = false;
 constexpr int kFloatRows = 1, kFloatColumns = 2, kFloatSums = 24, kManyRows = 0;
 constexpr int kScoreQueries = 4, kMixSums = 16;
