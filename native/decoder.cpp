@@ -130,11 +130,12 @@ class Pass {
     codes(attended_, l.out);
     multiply(l.out, {attended_, l.out.width}, pass_.tokens, pass_.x, true, threads_);
     normed_codes(l.ffn_norm, l.gate_up);
-    multiply(l.gate_up, {normed_, d_.hidden}, pass_.tokens, inner_, false, threads_);
+    const bool gated = multiply_gated(l.gate_up, pass_.tokens, inner_, threads_);
+    if (!gated) multiply(l.gate_up, {normed_, d_.hidden}, pass_.tokens, inner_, false, threads_);
     reserve(l.down, pass_.tokens);
     each(threads_, pass_.tokens, [&](int64_t i) {
       float* gate = inner_ + i * 2 * d_.ffn;
-      kernels->swiglu(gate, gate + d_.ffn, d_.ffn);
+      if (!gated) kernels->swiglu(gate, gate + d_.ffn, d_.ffn);
       quantize(l.down, pass_.tokens, i, gate);
     });
     multiply(l.down, {inner_, 2 * int64_t{d_.ffn}}, pass_.tokens, pass_.x, true, threads_);

@@ -47,6 +47,12 @@ struct Kernels {
   void (*products)(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
                    int64_t stride, bool add, int8_t* scratch);
 
+  // The same of laid activations with a matrix whose first half of rows are gates: out is
+  // silu(gate) * up of rows first..last of its halves, the same bits as of `swiglu`. Null where there is
+  // nothing to gain.
+  void (*gated_products)(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
+                         int64_t stride, int8_t* scratch);
+
   // Up to kLaid activations, codes [count, padded(columns)], as `Codes::laid` has them, to out
   // [columns / 4, kLaid, 4]; zeros in place of those that are missing. Null where `products` needs
   // nothing of the kind.

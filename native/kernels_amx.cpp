@@ -51,73 +51,95 @@ void lay(const int8_t* codes, int count, int columns, int8_t* out) {
   }
 }
 
-// Memory that is read after this, a part at a time.
+// Memory that is read after this, at two places or one, a part at a time.
 struct Ahead {
-  const int8_t *place, *end, *lower;  // lower: of the lower halves, or null.
+  const int8_t *place, *end, *second;  // Null where there is no second place.
 
   inline __attribute__((always_inline)) void fetch(int lines) {
     for (int i = 0; i < lines && place < end; ++i, place += 64) {
       __builtin_prefetch(place, 0, 2);
-      if (lower != nullptr) __builtin_prefetch(lower, 0, 2), lower += 64;
+      if (second != nullptr) __builtin_prefetch(second, 0, 2), second += 64;
     }
   }
 };
 
+// Where products go.
 struct Target {
   const auris_matrix* matrix;
   const Codes* x;
   float* out;
   int64_t stride;
   int first;  // The output row that `out` begins with.
-  bool add;
+  bool add, gated;
 
   // Fetches what is going to be overwritten by 32 rows of weights for some activations.
   void fetch(int n, int64_t row, int64_t end) const {
     for (; row < end && row < x->count; ++row) {
       float* place = out + row * stride + n - first;
       __builtin_prefetch(place, 1, 2);
-      __builtin_prefetch(place + kSide, 1, 2);
+      if (!gated) __builtin_prefetch(place + kSide, 1, 2);
     }
   }
 
-  // The sums of 16 rows of weights from n on, of which `width` are wanted, for 16 activations.
-  void put(const int32_t* sums, int n, int width, int64_t row) const {
+  // The sums of 16 rows of weights from n on, of which those of `wanted` are, for 16 activations, as
+  // numbers: values [activations, rows].
+  void scale(const int32_t* sums, int n, __mmask16 wanted, int64_t row, __m512* values) const {
     __m512i rows[kSide], dots[kSide];
     for (int i = 0; i < kSide; ++i) rows[i] = _mm512_load_si512(sums + kSide * i);
     transpose_words(rows, dots);
-    const __mmask16 wanted = static_cast<__mmask16>((1u << width) - 1u);
     const __m512 scales = _mm512_maskz_loadu_ps(wanted, matrix->scale + n);
-    const int64_t held = x->count - row < kSide ? x->count - row : kSide;  // None of a missing half.
+    for (int i = 0; i < kSide && row + i < x->count; ++i)
+      values[i] = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[i]),
+                                _mm512_mul_ps(_mm512_set1_ps(x->scales[row + i]), scales));
+  }
+
+  // The same, put in their place, of `width` rows; and with those of the gates before.
+  void put(const int32_t* sums, int n, int width, int64_t row) const {
+    const __mmask16 wanted = static_cast<__mmask16>((1u << width) - 1u);
+    __m512 values[kSide];
+    scale(sums, n, wanted, row, values);
     float* place = out + row * stride + n - first;
-    for (int i = 0; i < held; ++i, place += stride) {
-      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(x->scales[row + i]), scales);
-      __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(dots[i]), scale);
-      if (add) value = _mm512_add_ps(_mm512_maskz_loadu_ps(wanted, place), value);
-      _mm512_mask_storeu_ps(place, wanted, value);
+    for (int i = 0; i < kSide && row + i < x->count; ++i, place += stride) {
+      const __m512 before = add ? _mm512_maskz_loadu_ps(wanted, place) : _mm512_setzero_ps();
+      _mm512_mask_storeu_ps(place, wanted, add ? _mm512_add_ps(before, values[i]) : values[i]);
     }
+  }
+
+  void put_gated(const int32_t* gates, const int32_t* ups, int n, int width, int64_t row) const {
+    const __mmask16 wanted = static_cast<__mmask16>((1u << width) - 1u);
+    __m512 values[kSide] = {}, factors[kSide] = {};
+    scale(gates, n, wanted, row, values);
+    scale(ups, n + matrix->rows / 2, wanted, row, factors);
+    avx512->swiglu(reinterpret_cast<float*>(values), reinterpret_cast<float*>(factors), kSide * kSide);
+    float* place = out + row * stride + n - first;
+    for (int i = 0; i < kSide && row + i < x->count; ++i, place += stride)
+      _mm512_mask_storeu_ps(place, wanted, values[i]);
   }
 };
 
-// The sums of 32 rows of weights from n on, of which `width` are wanted, for up to 32 activations from
-// `row` on, until they are put in their place: that is done bit by bit between the products that come
-// next, whose instructions take other parts of the processor.
+// The sums of two times 16 rows of weights for two times 16 activations, until they are put in their
+// place: that is done bit by bit between the products that come next, whose instructions take other
+// parts of the processor. `rows`: where the 16 rows begin, and how many of them are wanted.
 struct Pending {
   alignas(64) int32_t sums[4][kSide * kSide];
-  int n, width, tiles = 0, next = 0;
+  int rows[2], widths[2], next = 4;
   int64_t row;
 
   // Puts tiles up to, but without, `end`.
   void put(int end, const Target& target) {
-    for (; next < end && next < tiles; ++next) {
-      const int right = next % 2, left = width - kSide * (next / 2);
-      if (left > 0)
-        target.put(sums[next], n + kSide * (next / 2), left < kSide ? left : kSide, row + kSide * right);
+    for (; next < end; ++next) {
+      const int lower = next / 2;
+      const int64_t place = row + kSide * (next % 2);
+      if (!target.gated && widths[lower] > 0)
+        target.put(sums[next], rows[lower], widths[lower], place);
+      if (target.gated && lower == 1)
+        target.put_gated(sums[next - 2], sums[next], rows[0], widths[0], place);
     }
   }
 };
 
-// Products of some rows of weights with all activations. 32 rows are multiplied with 32 activations at a
-// time: four tiles of sums.
+// Products of some rows of weights with all activations: two times 16 rows, which follow each other or
+// are gates and what they multiply, are multiplied with two times 16 activations at a time.
 class Product {
  public:
   Product(const Target& target, int8_t* scratch)
@@ -127,26 +149,32 @@ class Product {
         scratch_(scratch) {}
 
   void run(int first, int last) {
-    for (int n = first; n < last; n += kRowBlock) {
-      const int width = last - n < kRowBlock ? last - n : kRowBlock;
-      fetch_after(n + width);
-      int64_t stride;
-      const int8_t* weights = bytes_of(n, width, &stride);
-      for (int64_t block = 0; block < blocks_; block += 2, current_ ^= 1) {
-        multiply(weights, stride, n, block);
+    const int block = target_.gated ? kSide : kRowBlock;
+    for (int n = first; n < last; n += block) {
+      const int width = last - n < block ? last - n : block;
+      const int rows[2] = {n, n + (target_.gated ? matrix_.rows / 2 : kSide)};
+      const int upper = width < kSide ? width : kSide;
+      const int widths[2] = {upper, target_.gated ? upper : width - upper};
+      fetch_after(n + width, rows[1] - n);
+      for (int half = 0; half < 2; ++half) find(half, rows[half], widths[half]);
+      for (int64_t pair = 0; pair < blocks_; pair += 2, current_ ^= 1) {
+        multiply(n, pair);
         Pending& now = pending_[current_];
-        now.n = n, now.width = width, now.row = block * kSide, now.next = 0, now.tiles = 4;
+        for (int half = 0; half < 2; ++half) now.rows[half] = rows[half], now.widths[half] = widths[half];
+        now.row = pair * kSide;
+        now.next = 0;
       }
     }
     pending_[current_ ^ 1].put(4, target_);
   }
 
  private:
-  // 32 rows of weights, `stride` bytes apart, times the activations of two blocks, or of the last one.
-  void multiply(const int8_t* weights, int64_t stride, int n, int64_t block) {
+  // The weights that were found, times the activations of two blocks, or of the last one.
+  void multiply(int n, int64_t block) {
     const int steps = matrix_.columns / kDepth;
     const bool pair = block + 1 < blocks_;
-    const int8_t* below = weights + kSide * stride;
+    const int8_t *upper = weights_[0], *lower = weights_[1];
+    const int64_t upper_stride = strides_[0], lower_stride = strides_[1];
     const int8_t* x = target_.x->laid + block * kSide * matrix_.columns;
     const int8_t* next = pair ? x + kSide * matrix_.columns : x;
     Pending &before = pending_[current_ ^ 1], &now = pending_[current_];
@@ -155,10 +183,10 @@ class Product {
     _tile_zero(2);
     _tile_zero(3);
     for (int step = 0; step < steps; ++step) {
-      _tile_loadd(4, weights + step * kDepth, stride);
+      _tile_loadd(4, upper + step * kDepth, upper_stride);
       _tile_loadd(6, x + step * kTile, kDepth);
       _tile_dpbssd(0, 4, 6);
-      _tile_loadd(5, below + step * kDepth, stride);
+      _tile_loadd(5, lower + step * kDepth, lower_stride);
       _tile_dpbssd(2, 5, 6);
       if (pair) {
         _tile_loadd(7, next + step * kTile, kDepth);
@@ -166,7 +194,8 @@ class Product {
         _tile_dpbssd(3, 5, 7);
       }
       ahead_.fetch(lines_);
-      target_.fetch(n, block * kSide + 2 * kSide * step / steps, block * kSide + 2 * kSide * (step + 1) / steps);
+      const int64_t row = block * kSide;
+      target_.fetch(n, row + 2 * kSide * step / steps, row + 2 * kSide * (step + 1) / steps);
       before.put(4 * (step + 1) / steps, target_);
     }
     _tile_stored(0, now.sums[0], kDepth);
@@ -175,44 +204,59 @@ class Product {
     _tile_stored(3, now.sums[3], kDepth);
   }
 
-  // The rows of weights from n on are fetched during the products that come next, evenly.
-  void fetch_after(int n) {
-    const int64_t bytes = row_bytes(matrix_);
-    const int end = n + kRowBlock < matrix_.rows ? n + kRowBlock : matrix_.rows;
+  // The rows of weights from n on, and those `apart`, are fetched evenly during the next products.
+  void fetch_after(int n, int apart) {
+    const int64_t bytes = row_bytes(matrix_), pairs = (blocks_ + 1) / 2;
+    const int count = target_.gated ? kSide : kRowBlock;
+    const int rows = target_.gated ? matrix_.rows / 2 : matrix_.rows;
+    const int end = n + count < rows ? n + count : rows;
     const auto* codes = static_cast<const int8_t*>(matrix_.codes);
     const auto* lower = reinterpret_cast<const int8_t*>(matrix_.lower);
     ahead_ = {codes + n * bytes, codes + end * bytes, lower == nullptr ? nullptr : lower + n * bytes};
-    const int64_t pairs = (blocks_ + 1) / 2;
-    lines_ = static_cast<int>((kRowBlock * bytes / matrix_.columns + pairs - 1) / pairs);
+    if (target_.gated) ahead_.second = codes + (n + apart) * bytes;
+    lines_ = static_cast<int>((count * bytes / matrix_.columns + pairs - 1) / pairs);
   }
 
-  // 32 rows of weights from n on as bytes, and how far apart: where they lie, or in scratch.
-  const int8_t* bytes_of(int n, int width, int64_t* stride) const {
-    if (is_plain(matrix_) && width == kRowBlock) {
-      *stride = matrix_.columns;
-      return static_cast<const int8_t*>(matrix_.codes) + int64_t{n} * matrix_.columns;
+  // 16 rows of weights from n on as bytes, and how far apart: where they lie, or in scratch.
+  void find(int half, int n, int width) {
+    if (is_plain(matrix_) && width == kSide) {
+      strides_[half] = matrix_.columns;
+      weights_[half] = static_cast<const int8_t*>(matrix_.codes) + int64_t{n} * matrix_.columns;
+      return;
     }
-    *stride = padded(matrix_.columns);
-    for (int c = 0; c < width; ++c) avx512->unpack(&matrix_, n + c, scratch_ + c * *stride);
-    return scratch_;
+    strides_[half] = padded(matrix_.columns);
+    int8_t* room = scratch_ + half * kSide * strides_[half];
+    for (int c = 0; c < width; ++c) avx512->unpack(&matrix_, n + c, room + c * strides_[half]);
+    weights_[half] = room;
   }
 
   const Target& target_;
   const auris_matrix& matrix_;
   const int64_t blocks_;
   int8_t* scratch_;
+  const int8_t* weights_[2] = {};
+  int64_t strides_[2] = {};
   Ahead ahead_ = {};
   int lines_ = 0, current_ = 0;
   Pending pending_[2];
 };
 
+void multiply(const Target& target, int last, int8_t* scratch) {
+  configure();
+  Product(target, scratch).run(target.first, last);
+  _tile_release();
+}
+
 void products(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
               int64_t stride, bool add, int8_t* scratch) {
   if (x.laid == nullptr)
     return avx512->products(matrix, x, first, last, out, stride, add, scratch);
-  configure();
-  Product({matrix, &x, out, stride, first, add}, scratch).run(first, last);
-  _tile_release();
+  multiply({matrix, &x, out, stride, first, add, false}, last, scratch);
+}
+
+void gated_products(const auris_matrix* matrix, const Codes& x, int first, int last, float* out,
+                    int64_t stride, int8_t* scratch) {
+  multiply({matrix, &x, out, stride, first, false, true}, last, scratch);
 }
 
 // Whether the processor has tiles of integers, and the system keeps them for each thread.
@@ -233,6 +277,7 @@ const Kernels* kernels() {
     with_tiles = *avx512;
     with_tiles.name = "amx";
     with_tiles.products = products;
+    with_tiles.gated_products = gated_products;
     with_tiles.lay = lay;
     return static_cast<const Kernels*>(&with_tiles);
   }();

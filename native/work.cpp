@@ -61,41 +61,66 @@ void lay(const auris_matrix& matrix, int64_t count, int threads) {
   });
 }
 
+static Codes codes_of(int64_t count) {
+  return {activations.codes.data(), activations.scales.data(), activations.sums.data(), count,
+          activations.are_laid ? activations.laid.data() : nullptr};
+}
+
 void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, int first, int last,
                    float* out, int64_t stride, bool add, int8_t* scratch) {
   if (is_float(matrix))
     return kernels->float_products(&matrix, rows.x, rows.stride, count, first, last, out, stride,
                                    add, scratch);
-  const Codes x = {activations.codes.data(), activations.scales.data(), activations.sums.data(), count,
-                   activations.are_laid ? activations.laid.data() : nullptr};
-  kernels->products(&matrix, x, first, last, out, stride, add, scratch);
+  kernels->products(&matrix, codes_of(count), first, last, out, stride, add, scratch);
+}
+
+// Calls work(first, last, scratch) for chunks of rows. Those that a thread takes one after the other
+// mostly follow each other in memory, too: what is fetched ahead at the end of one is what the thread
+// needs next.
+template <typename Work>
+static void each_chunk(const auris_matrix& matrix, int64_t rows, int64_t chunk, int threads,
+                       const Work& work) {
+  const int64_t bytes = scratch_bytes(matrix);
+  int8_t* room = scratch.of(bytes * threads);
+  const int64_t chunks = (rows + chunk - 1) / chunk, share = (chunks + threads - 1) / threads;
+  Pool::instance().run(threads, share * threads, [&](int64_t index, int worker) {
+    const int64_t first = (index % threads * share + index / threads) * chunk;
+    if (first >= rows) return;
+    const int64_t last = first + chunk < rows ? first + chunk : rows;
+    work(static_cast<int>(first), static_cast<int>(last), room + bytes * worker);
+  });
+}
+
+// Whole blocks of rows for a thread, of which all but the first are fetched ahead.
+static int64_t large_chunk(int64_t rows, int threads) {
+  int64_t chunk = kRowBlock;
+  while (chunk < kMostBlocks * kRowBlock && 8 * chunk * threads <= rows) chunk *= 2;
+  return chunk;
 }
 
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads) {
   lay(matrix, count, threads);
-  const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
-  // Whole blocks, of which all but the first are fetched ahead.
-  int64_t chunk = kRowBlock;
-  while (chunk < kMostBlocks * kRowBlock && 8 * chunk * threads <= matrix.rows) chunk *= 2;
+  int64_t chunk = large_chunk(matrix.rows, threads);
   if (count <= kSomeRows) {
+    const int64_t bytes_each = row_bytes(matrix) * (matrix.lower == nullptr ? 1 : 2);
     chunk = kChunkBytes / bytes_each;
     if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
     if (chunk < 8) chunk = 8;
   }
-  const int64_t chunks = (matrix.rows + chunk - 1) / chunk;
-  const int64_t bytes = scratch_bytes(matrix);
-  int8_t* room = scratch.of(bytes * threads);
-  // Chunks that a thread takes one after the other mostly follow each other in memory, too: what is
-  // fetched ahead at the end of one is what the thread needs next.
-  const int64_t share = (chunks + threads - 1) / threads;
-  Pool::instance().run(threads, share * threads, [&](int64_t index, int worker) {
-    const int64_t first = (index % threads * share + index / threads) * chunk;
-    if (first >= matrix.rows) return;
-    const int64_t end = first + chunk < matrix.rows ? first + chunk : matrix.rows;
-    multiply_rows(matrix, rows, count, static_cast<int>(first), static_cast<int>(end), out + first,
-                  matrix.rows, add, room + bytes * worker);
+  each_chunk(matrix, matrix.rows, chunk, threads, [&](int first, int last, int8_t* room) {
+    multiply_rows(matrix, rows, count, first, last, out + first, matrix.rows, add, room);
   });
+}
+
+bool multiply_gated(const auris_matrix& matrix, int64_t count, float* out, int threads) {
+  if (kernels->gated_products == nullptr || is_float(matrix) || !is_laid(count)) return false;
+  lay(matrix, count, threads);
+  const int64_t half = matrix.rows / 2;
+  each_chunk(matrix, half, large_chunk(half, threads), threads, [&](int first, int last, int8_t* room) {
+    kernels->gated_products(&matrix, codes_of(count), first, last, out + first, matrix.rows, room);
+  });
+  return true;
 }
 
 AURIS_API const char* auris_instructions() { return kernels->name; }

@@ -120,6 +120,10 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
 void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float* out, bool add,
               int threads);
 
+// silu(gate) * up of a matrix whose first half of rows are gates, to the first half of each row of out
+// [count, rows], where the kernels do it in one pass; returns whether they do.
+bool multiply_gated(const auris_matrix& matrix, int64_t count, float* out, int threads);
+
 // Computes auris_best.
 void best_rows(const auris_matrix& matrix, const float* x, int64_t count, bool exact,
                auris_choice* choices, int threads);
