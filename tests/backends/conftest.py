@@ -8,7 +8,7 @@ import pytest
 
 from auris.backends import native
 
-INSTRUCTIONS = ("avx512", "avx2", "neon", "portable")
+INSTRUCTIONS = ("amx", "avx512", "avx2", "neon", "portable")
 
 
 @pytest.fixture(params=INSTRUCTIONS)

@@ -121,7 +121,6 @@ import ctypes, torch
 from auris.backends import native
 from auris.checkpoints.packed_formats import Packing, pack
 torch.set_num_threads(1)
-native.multiply_large(None)
 matrix = native.Matrix(width=256, **pack(torch.randn(512, 256), Packing("int8")))
 x = torch.randn(64, 256)
 alone = native.products(x, matrix)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auris.backends import large_products
+from auris.backends import devices
 from auris.backends.packed_layers import (
     EXACT_COLUMNS,
     Packed,
@@ -69,7 +69,7 @@ def test_integer_products_are_exact(
     columns: int, fast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On processors with products of integers and on others, up to the largest sums."""
-    monkeypatch.setattr(large_products, "has_fast_products", lambda: fast)
+    monkeypatch.setattr(devices, "multiplies_integers", lambda: fast)
     torch.manual_seed(columns)
     codes, integers = (torch.randint(-127, 128, (n, columns)).to(torch.int8) for n in (9, 20))
     codes[0], integers[0], integers[1] = 127, 127, -127

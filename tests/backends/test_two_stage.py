@@ -94,7 +94,7 @@ def test_the_winner_equals_that_of_full_scores(
     try:
         found = [
             check(x, weight, exact)
-            for name in ("avx512", "avx2", "neon", "portable")
+            for name in ("amx", "avx512", "avx2", "neon", "portable")
             if native.use(name)
         ]
     finally:

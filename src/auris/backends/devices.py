@@ -6,6 +6,8 @@ No other module names devices.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -134,6 +136,24 @@ def _cpu_computes_in(half: torch.dtype) -> bool:
         and torch.backends.mkldnn.is_available()
         and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
+
+
+PROCESSOR = Path("/proc/cpuinfo")
+
+
+def multiplies_integers() -> bool:
+    """Whether torch multiplies matrices of int8 by oneDNN here, which it does with AVX-512 VNNI."""
+    return torch.backends.mkldnn.is_available() and "avx512_vnni" in _flags(PROCESSOR)
+
+
+@cache
+def _flags(processor: Path) -> frozenset[str]:
+    """What the processor can do, by a file of Linux; empty on other systems."""
+    try:
+        lines = processor.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(next((line.split() for line in lines if line.startswith("flags")), []))
 
 
 STATIC_STEP = "AURIS_STATIC_STEP"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from auris.backends import large_products, native
+from auris.backends import devices, native
 from auris.checkpoints.packed_formats import Packing, integers, packed_shapes
 
 LARGEST = 127.0
@@ -54,7 +54,7 @@ def integer_products(codes: Tensor, integers: Tensor) -> Tensor:
     PyTorch has a plain loop for products of integers where the processor lacks instructions for
     them, a hundred times slower than its product in float32.
     """
-    if large_products.has_fast_products():
+    if devices.multiplies_integers():
         return torch._int_mm(codes, integers.t())
     sums = torch.zeros(len(codes), len(integers), dtype=torch.int32)
     for begin in range(0, codes.shape[1], EXACT_COLUMNS):

@@ -105,10 +105,10 @@ def environment() -> Iterator[Finding]:
         "cpu", f"{capability}, processors: {os.cpu_count()}, threads: {torch.get_num_threads()}"
     )
     if native.available():
-        packed, step = (f"native step, {it}" for it in (native.kernels(), native.instructions()))
+        step = f"native step, {native.instructions()}"
     else:
-        packed = step = f"PyTorch step, which is slower ({native.missing()})"
-    yield Finding("int8 and int4", packed)
+        step = f"PyTorch step, which is slower ({native.missing()})"
+    yield Finding("int8 and int4", step)
     yield Finding(
         "bfloat16 and float16",
         f"{step}; encoder by PyTorch, and prompts where the weights are computed as stored",

@@ -265,7 +265,9 @@ class MeasuredModel:
         texts = [f"{part} {'native' if ours else 'PyTorch'}" for part, ours in parts.items()]
         texts.append(f"tokens {self.backend.decode_step}")
         uses_native = step is not None or any(parts.values())
-        return ", ".join(texts) + (f" (native code: {native.kernels()})" if uses_native else "")
+        return ", ".join(texts) + (
+            f" (native code: {native.instructions()})" if uses_native else ""
+        )
 
     @property
     def token_bytes(self) -> int:
