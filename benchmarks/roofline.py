@@ -23,7 +23,13 @@ from auris.cli.benchmark import SpeedOptions
 from auris.cli.table import Table, write_json
 from auris.config import CONV_BLOCK_FRAMES, AutConfig, DecoderConfig, QwenAsrConfig, audio_tokens
 from auris.errors import UsageError
-from auris.evaluation.speed import MeasuredModel, MemoryRead, speed_ratios, stages_of
+from auris.evaluation.speed import (
+    MeasuredModel,
+    MemoryRead,
+    layer_weights,
+    speed_ratios,
+    stages_of,
+)
 from auris.models.stems import CHANNELS_1D
 from auris.recognition.load import use_threads
 from auris.text.prompt import prompt_ids
@@ -161,12 +167,6 @@ def _stem_flops(config: AutConfig, frames: int) -> float:
     return blocks * (flops + 2.0 * width * channels * height * config.d_model)
 
 
-def _layer_weights(config: DecoderConfig) -> int:
-    """Weights in the matrices of all decoder layers."""
-    attention = (2 * config.heads + 2 * config.kv_heads) * config.head_dim * config.hidden
-    return config.layers * (attention + 3 * config.hidden * config.ffn)
-
-
 def stage_work(config: QwenAsrConfig, frames: int, prompt: int, dtype: str) -> dict[str, Work]:
     """Work of the stages before the first token.
 
@@ -186,7 +186,7 @@ def stage_work(config: QwenAsrConfig, frames: int, prompt: int, dtype: str) -> d
     attention = 4.0 * encoder.layers * encoder.d_model * tokens * window
     # The queries of a prompt attend to half of its keys, on average.
     causal = 2.0 * decoder.layers * decoder.heads * decoder.head_dim * prompt * prompt
-    weights, head = _layer_weights(decoder), decoder.vocab * decoder.hidden
+    weights, head = layer_weights(decoder), decoder.vocab * decoder.hidden
     return {
         "stem": Work(_stem_flops(encoder, frames), 0.0),
         "layers": Work(2.0 * matrices * tokens + attention, matrices * size),
@@ -197,7 +197,7 @@ def stage_work(config: QwenAsrConfig, frames: int, prompt: int, dtype: str) -> d
 def step_work(config: DecoderConfig, rows: int, position: int, dtype: str) -> Work:
     """Work of one token for each of some rows at a position; a number in the cache takes two bytes,
     or four in float32."""
-    weights = _layer_weights(config) + config.vocab * config.hidden
+    weights = layer_weights(config) + config.vocab * config.hidden
     cached = 2 * config.layers * config.kv_heads * config.head_dim * position
     number_bytes = 4.0 if dtype == "float32" else 2.0
     attention = 4.0 * config.layers * config.heads * config.head_dim * position

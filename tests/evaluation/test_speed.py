@@ -12,6 +12,7 @@ import torch
 from auris.cli.main import main
 from auris.diagnostics.parity import noise_clip
 from auris.errors import MissingExtra, UnsupportedOption, UsageError
+from auris.evaluation import speed
 from auris.evaluation.speed import (
     MeasuredModel,
     Stage,
@@ -135,6 +136,22 @@ def test_the_command_ends_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     ran_by_torch = "stem PyTorch, encoder PyTorch, prompt PyTorch, tokens PyTorch"
     assert summary["kernels"]["it float32"] == ran_by_torch
     assert set(summary["token_limits"]) == set(summary["kernels"]) == {"it float32", "it int8"}
+    assert set(summary["prompt_limits"]) == ({"it int8"} if summary["integer_gops"] else set())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_products_of_integers_are_measured_where_there_are_instructions(
+    monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr(speed, "multiplies_integers", lambda: fast)
+    monkeypatch.setattr(speed.native, "available", lambda: True)
+    monkeypatch.setattr(speed.native, "instructions", lambda: "amx")
+    monkeypatch.setattr(speed, "PRODUCT_SIDE", 64)
+    products = speed.IntegerProducts()
+    assert (products.measure(tries=1) > 0) == fast
+    products.gops = 2000.0
+    assert products.seconds(10**12) == pytest.approx(1.0)
+    assert str(products) == "products of 8-bit integers (amx): 2000 GOP/s"
 
 
 def test_the_bytes_of_a_token(qwen_directory: Path) -> None:

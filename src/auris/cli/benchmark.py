@@ -156,18 +156,31 @@ def speed(options: SpeedOptions) -> None:
     prompt and each token. Weights may be random, since decoding goes on for a fixed number of
     tokens. Figures are medians. The runs of all models, dtypes and peers are interleaved.
 
-    After them follow the bandwidth of memory, read by all threads, and for each model which code
-    ran its parts and how long its bytes take to be read for a token.
+    After them follow the bandwidth of memory, read by all threads, the rate of products of 8-bit
+    integers (with AMX that of its tiles), and for each model which code ran its parts, how long its
+    bytes take to be read for a token, and the products of 100 tokens of a prompt.
     """
-    from auris.evaluation.speed import MemoryRead, speed_ratios, stages_of
+    from auris.checkpoints.quantization_config import PACKED_DTYPES
+    from auris.evaluation.speed import (
+        IntegerProducts,
+        MemoryRead,
+        layer_weights,
+        speed_ratios,
+        stages_of,
+    )
 
     clips = options.clips
     models, peers = options.load()
-    memory = MemoryRead()
+    memory, products = MemoryRead(), IntegerProducts()
+
+    def measure_rates() -> None:
+        memory.measure()
+        products.measure()
+
     table = Table("model", {"clip s": ">7g", "stage": "<8", "ms": ">10.1f"})
     stages = []
     for stage in stages_of(
-        [*models, *peers], clips, options.tokens, options.runs, before_round=memory.measure
+        [*models, *peers], clips, options.tokens, options.runs, before_round=measure_rates
     ):
         stages.append(stage)
         table.row(stage.model, stage.clip, stage.stage, 1e3 * stage.seconds)
@@ -177,12 +190,22 @@ def speed(options: SpeedOptions) -> None:
     typer.echo(str(memory))
     kernels = {one.name: one.kernels for one in models}
     limits = {one.name: memory.seconds(one.token_bytes) for one in models}
+    prompts = {}
+    if products.gops:
+        typer.echo(str(products))
+        for one in models:
+            if one.dtype in PACKED_DTYPES:
+                prompts[one.name] = products.seconds(100 * layer_weights(one.config.decoder))
     for name, text in kernels.items():
-        typer.echo(f"{name}: {text}; a token takes {1e3 * limits[name]:.1f} ms or more")
-    memory_read = {"gb_per_second": memory.gb_per_second, "token_limits": limits}
-    write_json(
-        {**options.summary, "stages": stages, "ratios": ratios, "kernels": kernels, **memory_read}
-    )
+        prompt = f", 100 of a prompt {1e3 * prompts[name]:.1f}" if name in prompts else ""
+        typer.echo(f"{name}: {text}; a token takes {1e3 * limits[name]:.1f} ms or more{prompt}")
+    rates = {
+        "gb_per_second": memory.gb_per_second,
+        "token_limits": limits,
+        "integer_gops": products.gops,
+        "prompt_limits": prompts,
+    }
+    write_json({**options.summary, "stages": stages, "ratios": ratios, "kernels": kernels, **rates})
 
 
 def wer(

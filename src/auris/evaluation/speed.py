@@ -24,9 +24,10 @@ import torch
 from auris.audio.features import log_mel
 from auris.backends import native
 from auris.backends.base import TextRules, TextStart
-from auris.backends.devices import pick_dtypes
+from auris.backends.devices import multiplies_integers, pick_dtypes
 from auris.backends.torch import TorchBackend
 from auris.checkpoints.quantization_config import PACKED_DTYPES
+from auris.config import DecoderConfig
 from auris.diagnostics.parity import noise_clip
 from auris.diagnostics.reference import Reference
 from auris.errors import UnsupportedOption, UsageError
@@ -49,7 +50,10 @@ LONGEST = 1200.0
 """Seconds of the longest clip."""
 
 READ_BYTES = 1 << 28
-"""Read to measure the memory's bandwidth; several times any processor's cache."""
+"""Read to measure the memory's bandwidth; several times the cache of most processors."""
+
+PRODUCT_SIDE = 2048
+"""Rows and columns of the matrices whose product is measured."""
 
 Clock = Callable[[], float]
 """Returns the time in seconds."""
@@ -212,6 +216,45 @@ class MemoryRead:
             seconds = self._now() - began
             self.gb_per_second = max(self.gb_per_second, READ_BYTES / seconds / 1e9)
         return self.gb_per_second
+
+
+class IntegerProducts:
+    """The rate of large products of 8-bit integers, by PyTorch (oneDNN) on all of its threads: with
+    AMX that of its tiles. Where PyTorch has no instructions for them nothing is measured.
+
+    Attributes:
+        gops: the best rate of all measurements so far, 1e9 additions and multiplications a second.
+    """
+
+    def __init__(self, now: Clock = time.perf_counter) -> None:
+        self._now = now
+        self._square = torch.ones(PRODUCT_SIDE, PRODUCT_SIDE, dtype=torch.int8)
+        self.gops = 0.0
+
+    def __str__(self) -> str:
+        return f"products of 8-bit integers ({native.instructions()}): {self.gops:.0f} GOP/s"
+
+    def seconds(self, products: int) -> float:
+        """Least time of so many multiplications, each with an addition."""
+        return 2 * products / self.gops / 1e9
+
+    def measure(self, tries: int = 3) -> float:
+        """Measure again, once without counting; returns the best rate so far."""
+        if not (native.available() and multiplies_integers()):
+            return 0.0
+        torch._int_mm(self._square, self._square)
+        for _ in range(tries):
+            began = self._now()
+            torch._int_mm(self._square, self._square)
+            seconds = self._now() - began
+            self.gops = max(self.gops, 2 * PRODUCT_SIDE**3 / seconds / 1e9)
+        return self.gops
+
+
+def layer_weights(config: DecoderConfig) -> int:
+    """Weights in the matrices of all layers of a decoder: multiplications for each token."""
+    attention = (2 * config.heads + 2 * config.kv_heads) * config.head_dim * config.hidden
+    return config.layers * (attention + 3 * config.hidden * config.ffn)
 
 
 def wav_bytes(samples: Samples) -> bytes:
