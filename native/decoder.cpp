@@ -18,10 +18,10 @@ struct QueryBlock {
 };
 
 // Blocks first, first + step, ... before `end`, all of one row, that a thread works on. Where they
-// are many, keys and values are made wide once for all of them.
+// are many, keys are transposed, and keys and values made float32, once for all of them: `by_blocks`.
 struct Share {
   int64_t first, end, step;
-  bool wide;
+  bool by_blocks;
 };
 
 constexpr int64_t kManyBlocks = 8;
@@ -58,8 +58,8 @@ class Pass {
     score_room_ = kQueries * (longest_ + int64_t{kLanes});
     cut_blocks();
     if (share_blocks()) {
-      wide_room_ = (key_pitch(longest_) + longest_) * d_.head_dim;
-      wide_ = wide_memory.of(wide_room_ * threads);
+      block_room_ = (key_pitch(longest_) + longest_) * d_.head_dim;
+      block_keys_ = block_memory.of(block_room_ * threads);
       score_room_ = kPromptQueries * key_pitch(longest_);
     }
     scores_ = score_memory.of(score_room_ * threads);
@@ -88,23 +88,23 @@ class Pass {
     }
   }
 
-  // Returns whether some of the shares are wide.
+  // Returns whether some of the shares attend by blocks.
   bool share_blocks() {
     const int64_t count = static_cast<int64_t>(blocks.size());
     const int64_t parts = (kSharesEach * threads_ + d_.kv_heads - 1) / d_.kv_heads;
-    bool wide = false;
+    bool by_blocks = false;
     shares.clear();
     for (int64_t first = 0, end = 0; first < count; first = end) {
       while (end < count && pass_.row[blocks[end].token] == pass_.row[blocks[first].token]) ++end;
       if (end - first >= kManyBlocks * parts) {
         for (int64_t part = 0; part < parts; ++part) shares.push_back({first + part, end, parts, true});
-        wide = true;
+        by_blocks = true;
       } else {
         // From the row's end on, so that the last shares are short ones.
         for (int64_t block = end; block-- > first;) shares.push_back({block, block + 1, 1, false});
       }
     }
-    return wide;
+    return by_blocks;
   }
 
   void normed_codes(const float* weight, const auris_matrix& matrix) {
@@ -202,7 +202,7 @@ class Pass {
 
   void attend_share(const Heard& heard, const Share& share, int kv_head, int worker) const {
     float* scores = scores_ + score_room_ * worker;
-    if (!share.wide) {
+    if (!share.by_blocks) {
       by_queries(share, kv_head, kQueries, [&](const Queries& some) {
         kernels->attend(heard.keys, heard.values, heard.next, heard.format, d_.head_dim, some.numbers,
                         some.out, some.lengths, some.count, scores);
@@ -212,7 +212,7 @@ class Pass {
     const QueryBlock& last = blocks[share.end - 1];
     const int longest = pass_.position[last.token] + last.tokens;
     const int64_t pitch = key_pitch(longest);
-    float *keys = wide_ + wide_room_ * worker, *room = keys + pitch * d_.head_dim;
+    float *keys = block_keys_ + block_room_ * worker, *room = keys + pitch * d_.head_dim;
     kernels->transpose(heard.keys, longest, d_.head_dim, d_.head_dim, heard.format, keys, pitch);
     const float* values = static_cast<const float*>(heard.values);
     if (heard.format != AURIS_FLOAT32) {
@@ -246,7 +246,7 @@ class Pass {
   }
 
   static Memory<float> normed_memory, qkv_memory, attended_memory, inner_memory,
-      score_memory, wide_memory;
+      score_memory, block_memory;
   static std::vector<QueryBlock> blocks;
   static std::vector<Share> shares;
 
@@ -254,13 +254,13 @@ class Pass {
   const auris_cache& cache_;
   const auris_pass& pass_;
   const int threads_;
-  int64_t qkv_width_ = 0, score_room_ = 0, wide_room_ = 0;
+  int64_t qkv_width_ = 0, score_room_ = 0, block_room_ = 0;
   int longest_ = 0;
-  float *normed_, *qkv_, *attended_, *inner_, *scores_, *wide_ = nullptr;
+  float *normed_, *qkv_, *attended_, *inner_, *scores_, *block_keys_ = nullptr;
 };
 
 Memory<float> Pass::normed_memory, Pass::qkv_memory, Pass::attended_memory, Pass::inner_memory,
-    Pass::score_memory, Pass::wide_memory;
+    Pass::score_memory, Pass::block_memory;
 std::vector<QueryBlock> Pass::blocks;
 std::vector<Share> Pass::shares;
 

@@ -77,7 +77,7 @@ class Hearing {
 
   // out [head_dim] = (x + bias) * scale; out may be x.
   void scaled_sum(const float* x, const float* bias, float scale, float* out) const {
-    constexpr int kAtOnce = 16;  // Of which head_dim is a multiple; by itself, since out may be x.
+    constexpr int kAtOnce = 16;  // Of which head_dim is a multiple. Through a copy, since out may be x.
     for (int k = 0; k < head_dim_; k += kAtOnce) {
       float sums[kAtOnce];
       for (int i = 0; i < kAtOnce; ++i) sums[i] = (x[k + i] + bias[k + i]) * scale;

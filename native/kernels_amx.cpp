@@ -1,6 +1,6 @@
 // AVX-512 with VNNI, and AMX for products of integers with several activations: an instruction
-// multiplies a tile of 16 rows of 64 weights, as they lie in memory, with one of 64 numbers of 16
-// activations.
+// multiplies a tile of 16 rows of 64 weights with one of 64 numbers of 16 activations. 8-bit weights are
+// multiplied where they lie, others are unpacked first.
 #include "kernels.h"
 
 #if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
@@ -23,6 +23,7 @@ namespace amx {
 constexpr int kSide = 16;   // Rows of a tile, and activations.
 constexpr int kDepth = 64;  // Bytes of its rows: columns of weights.
 constexpr int kTile = kSide * kDepth;
+static_assert(kSide == kLaid && 2 * kSide == kRowBlock, "two tiles of weights are a block of rows");
 
 const Kernels* avx512 = nullptr;  // What everything else is computed by.
 
@@ -43,11 +44,11 @@ void configure() {
 void lay(const int8_t* codes, int count, int columns, int8_t* out) {
   const int64_t stride = padded(columns);
   for (int k = 0; k < columns; k += kDepth, out += kTile) {
-    __m512i rows[kSide], turned[kSide];
+    __m512i rows[kSide], transposed[kSide];
     for (int i = 0; i < kSide; ++i)
       rows[i] = i < count ? _mm512_loadu_si512(codes + i * stride + k) : _mm512_setzero_si512();
-    transpose_words(rows, turned);
-    for (int i = 0; i < kSide; ++i) _mm512_storeu_si512(out + kDepth * i, turned[i]);
+    transpose_words(rows, transposed);
+    for (int i = 0; i < kSide; ++i) _mm512_storeu_si512(out + kDepth * i, transposed[i]);
   }
 }
 
@@ -81,7 +82,7 @@ struct Target {
     }
   }
 
-  // The sums of 16 rows of weights from n on, of which those of `wanted` are, for 16 activations, as
+  // The sums of 16 rows of weights from n on, of which those in `wanted` exist, for 16 activations, as
   // numbers: values [activations, rows].
   void scale(const int32_t* sums, int n, __mmask16 wanted, int64_t row, __m512* values) const {
     __m512i rows[kSide], dots[kSide];
@@ -93,7 +94,7 @@ struct Target {
                                 _mm512_mul_ps(_mm512_set1_ps(x->scales[row + i]), scales));
   }
 
-  // The same, put in their place, of `width` rows; and with those of the gates before.
+  // The same, put in their place, of `width` rows.
   void put(const int32_t* sums, int n, int width, int64_t row) const {
     const __mmask16 wanted = static_cast<__mmask16>((1u << width) - 1u);
     __m512 values[kSide];
@@ -105,6 +106,7 @@ struct Target {
     }
   }
 
+  // silu of the first sums times the second ones.
   void put_gated(const int32_t* gates, const int32_t* ups, int n, int width, int64_t row) const {
     const __mmask16 wanted = static_cast<__mmask16>((1u << width) - 1u);
     __m512 values[kSide] = {}, factors[kSide] = {};
@@ -118,8 +120,8 @@ struct Target {
 };
 
 // The sums of two times 16 rows of weights for two times 16 activations, until they are put in their
-// place: that is done bit by bit between the products that come next, whose instructions take other
-// parts of the processor. `rows`: where the 16 rows begin, and how many of them are wanted.
+// place: that is done a part at a time between the products that come next, whose instructions take
+// other parts of the processor. `rows`: where the 16 rows begin, and how many of them are wanted.
 struct Pending {
   alignas(64) int32_t sums[4][kSide * kSide];
   int rows[2], widths[2], next = 4;
@@ -204,7 +206,8 @@ class Product {
     _tile_stored(3, now.sums[3], kDepth);
   }
 
-  // The rows of weights from n on, and those `apart`, are fetched evenly during the next products.
+  // The rows of weights from n on and, where gated, those `apart` rows further are fetched evenly during
+  // the next products.
   void fetch_after(int n, int apart) {
     const int64_t bytes = row_bytes(matrix_), pairs = (blocks_ + 1) / 2;
     const int count = target_.gated ? kSide : kRowBlock;

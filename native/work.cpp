@@ -80,9 +80,11 @@ void multiply_rows(const auris_matrix& matrix, const Rows& rows, int64_t count, 
 template <typename Work>
 static void each_chunk(const auris_matrix& matrix, int64_t rows, int64_t chunk, int threads,
                        const Work& work) {
-  const int64_t bytes = scratch_bytes(matrix);
+  const int64_t chunks = (rows + chunk - 1) / chunk, bytes = scratch_bytes(matrix);
+  if (threads > chunks) threads = static_cast<int>(chunks);
+  if (threads < 1) return;
   int8_t* room = scratch.of(bytes * threads);
-  const int64_t chunks = (rows + chunk - 1) / chunk, share = (chunks + threads - 1) / threads;
+  const int64_t share = (chunks + threads - 1) / threads;
   Pool::instance().run(threads, share * threads, [&](int64_t index, int worker) {
     const int64_t first = (index % threads * share + index / threads) * chunk;
     if (first >= rows) return;
@@ -107,6 +109,7 @@ void multiply(const auris_matrix& matrix, const Rows& rows, int64_t count, float
     chunk = kChunkBytes / bytes_each;
     if (chunk > matrix.rows / (4 * threads)) chunk = matrix.rows / (4 * threads);
     if (chunk < 8) chunk = 8;
+    if (activations.are_laid) chunk = (chunk + kRowBlock - 1) / kRowBlock * kRowBlock;
   }
   each_chunk(matrix, matrix.rows, chunk, threads, [&](int first, int last, int8_t* room) {
     multiply_rows(matrix, rows, count, first, last, out + first, matrix.rows, add, room);

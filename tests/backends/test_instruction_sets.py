@@ -86,13 +86,15 @@ def test_rows_of_what_is_no_number_stay_apart(instructions: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int4"])
-@pytest.mark.parametrize("lengths", [[5], [20], [75], [3, 140, 18], [1, 1, 64, 33]])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("lengths", [[5], [20], [75], [3, 210, 18], [1, 1, 64, 33]])
 @pytest.mark.parametrize(("heads", "kv_heads", "hidden"), [(3, 1, 80), (4, 2, 72), (2, 2, 50)])
 def test_prompts(
-    dtype: PackedDtype, lengths: list[int], heads: int, kv_heads: int, hidden: int
+    dtype: PackedDtype, lengths: list[int], heads: int, kv_heads: int, hidden: int, threads: int
 ) -> None:
     """Prompts of several rows, all scores, and the keys and values that they leave. Long ones
     attend by blocks of keys, short ones by single queries."""
+    torch.set_num_threads(threads)
     config = qwen_config(decoder_layers=3, decoder_heads=heads, kv_heads=kv_heads, hidden=hidden)
     backend = TorchBackend(packed_model(config, Quantization(dtype)))
     prompts = [
@@ -120,6 +122,7 @@ def test_tokens_have_the_same_bits_alone_and_in_a_prompt(
     dtype: PackedDtype, instructions: str
 ) -> None:
     """The scores of every position of a long prompt, which attends by blocks, and one by one."""
+    torch.set_num_threads(1)
     config = qwen_config(decoder_layers=2, kv_heads=1, decoder_heads=2, hidden=80)
     backend = TorchBackend(packed_model(config, Quantization(dtype)))
     prompt = torch.randn(90, 80, generator=torch.Generator().manual_seed(1))

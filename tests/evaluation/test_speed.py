@@ -144,14 +144,12 @@ def test_products_of_integers_are_measured_where_there_are_instructions(
     monkeypatch: pytest.MonkeyPatch, fast: bool
 ) -> None:
     monkeypatch.setattr(speed, "multiplies_integers", lambda: fast)
-    monkeypatch.setattr(speed.native, "available", lambda: True)
-    monkeypatch.setattr(speed.native, "instructions", lambda: "amx")
     monkeypatch.setattr(speed, "PRODUCT_SIDE", 64)
     products = speed.IntegerProducts()
     assert (products.measure(tries=1) > 0) == fast
     products.gops = 2000.0
     assert products.seconds(10**12) == pytest.approx(1.0)
-    assert str(products) == "products of 8-bit integers (amx): 2000 GOP/s"
+    assert str(products) == "products of 8-bit integers by PyTorch: 2000 GOP/s"
 
 
 def test_the_bytes_of_a_token(qwen_directory: Path) -> None:

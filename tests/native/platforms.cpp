@@ -98,7 +98,8 @@ std::vector<float> half_products() {
 
 std::vector<float> decoder() {
   g_state = 11;
-  constexpr int32_t kHidden = 64, kHeads = 4, kKeys = 2, kHead = 32, kFfn = 128, kTokens = 5;
+  constexpr int32_t kHidden = 64, kHeads = 4, kKeys = 2, kHead = 32, kFfn = 128;
+  constexpr int32_t kTokens = 70, kRoom = 72;  // So many that they attend by blocks.
   const std::vector<float> norm = numbers(kHidden, 1, 0.2f), head_norm = numbers(kHead, 1, 0.2f);
   std::vector<Matrix> parts;
   parts.reserve(8);
@@ -114,13 +115,15 @@ std::vector<float> decoder() {
   }
   const auris_decoder decoder = {layers.data(), norm.data(), 2,    kHidden, kHeads,
                                  kKeys,         kHead,       kFfn, 1e-6f};
-  std::vector<float> keys(2 * kKeys * 16 * kHead), values(keys.size());
-  const auris_cache cache = {keys.data(),  values.data(), kKeys * 16 * kHead, kKeys * 16 * kHead,
-                             16 * kHead, AURIS_FLOAT32};
-  const std::vector<float> cosines = numbers(16 * kHead / 2, 0, 1);
-  const std::vector<float> sines = numbers(16 * kHead / 2, 0, 1);
+  std::vector<float> keys(2 * kKeys * kRoom * kHead), values(keys.size());
+  const auris_cache cache = {keys.data(),    values.data(), kKeys * kRoom * kHead, kKeys * kRoom * kHead,
+                             kRoom * kHead, AURIS_FLOAT32};
+  const std::vector<float> cosines = numbers(kRoom * kHead / 2, 0, 1);
+  const std::vector<float> sines = numbers(kRoom * kHead / 2, 0, 1);
   std::vector<float> x = numbers(kTokens * kHidden, 0, 1), states(kTokens * kHidden);
-  const int32_t row[kTokens] = {0, 0, 0, 0, 0}, place[kTokens] = {0, 1, 2, 3, 4};
+  const int32_t row[kTokens] = {};
+  int32_t place[kTokens];
+  for (int32_t token = 0; token < kTokens; ++token) place[token] = token;
   const auris_pass pass = {x.data(),     row,   place,         cosines.data(), sines.data(),
                            place, states.data(), kTokens, kTokens};
   if (auris_extend(&decoder, &cache, &pass, 2) != 0) states.clear();
@@ -132,7 +135,7 @@ std::vector<float> decoder() {
 int main() {
   int failures = 0;
   std::vector<float> plain[5];
-  for (const char* name : {"portable", "avx2", "avx512", "neon"}) {
+  for (const char* name : {"portable", "avx2", "avx512", "amx", "neon"}) {
     if (!auris_use(name)) continue;
     const std::vector<float> results[5] = {products(false, 1), products(false, 9),
                                            products(true, 9), decoder(), half_products()};

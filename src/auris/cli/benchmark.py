@@ -156,9 +156,9 @@ def speed(options: SpeedOptions) -> None:
     prompt and each token. Weights may be random, since decoding goes on for a fixed number of
     tokens. Figures are medians. The runs of all models, dtypes and peers are interleaved.
 
-    After them follow the bandwidth of memory, read by all threads, the rate of products of 8-bit
-    integers (with AMX that of its tiles), and for each model which code ran its parts, how long its
-    bytes take to be read for a token, and the products of 100 tokens of a prompt.
+    After them follow the bandwidth of memory, read by all threads, PyTorch's rate of products of
+    8-bit integers (with AMX that of its tiles), and for each model which code ran its parts, how
+    long its bytes take to be read for a token, and products of 100 tokens of a prompt at that rate.
     """
     from auris.checkpoints.quantization_config import PACKED_DTYPES
     from auris.evaluation.speed import (
@@ -197,7 +197,10 @@ def speed(options: SpeedOptions) -> None:
             if one.dtype in PACKED_DTYPES:
                 prompts[one.name] = products.seconds(100 * layer_weights(one.config.decoder))
     for name, text in kernels.items():
-        prompt = f", 100 of a prompt {1e3 * prompts[name]:.1f}" if name in prompts else ""
+        prompt = ""
+        if name in prompts:
+            milliseconds = 1e3 * prompts[name]
+            prompt = f"; at that rate products of 100 tokens of a prompt take {milliseconds:.1f} ms"
         typer.echo(f"{name}: {text}; a token takes {1e3 * limits[name]:.1f} ms or more{prompt}")
     rates = {
         "gb_per_second": memory.gb_per_second,

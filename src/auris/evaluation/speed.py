@@ -219,8 +219,10 @@ class MemoryRead:
 
 
 class IntegerProducts:
-    """The rate of large products of 8-bit integers, by PyTorch (oneDNN) on all of its threads: with
-    AMX that of its tiles. Where PyTorch has no instructions for them nothing is measured.
+    """The rate of large products of 8-bit integers, by PyTorch (oneDNN) on all of its threads.
+
+    It is measured where PyTorch has instructions for them: AVX-512 VNNI, or the tiles of AMX.
+    Native code may be faster.
 
     Attributes:
         gops: the best rate of all measurements so far, 1e9 additions and multiplications a second.
@@ -232,15 +234,15 @@ class IntegerProducts:
         self.gops = 0.0
 
     def __str__(self) -> str:
-        return f"products of 8-bit integers ({native.instructions()}): {self.gops:.0f} GOP/s"
+        return f"products of 8-bit integers by PyTorch: {self.gops:.0f} GOP/s"
 
     def seconds(self, products: int) -> float:
-        """Least time of so many multiplications, each with an addition."""
+        """Time of so many multiplications, each with an addition, at that rate."""
         return 2 * products / self.gops / 1e9
 
     def measure(self, tries: int = 3) -> float:
         """Measure again, once without counting; returns the best rate so far."""
-        if not (native.available() and multiplies_integers()):
+        if not multiplies_integers():
             return 0.0
         torch._int_mm(self._square, self._square)
         for _ in range(tries):
