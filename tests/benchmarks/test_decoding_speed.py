@@ -29,4 +29,4 @@ def test_the_script(script: Script, qwen_directory: Path) -> None:
     (draft,), (stream,) = summary["drafts"], summary["streams"]
     assert draft["same"]
     assert 0 <= draft["accepted"] <= draft["guessed"]
-    assert 0.0 < stream["step_seconds"] <= stream["longest_seconds"]
+    assert 0.0 < stream["step_seconds"] <= stream["late_seconds"] <= stream["longest_seconds"]
