@@ -119,6 +119,17 @@ def written(models: Path, recordings: Path) -> Callable[[str], str]:
     return lambda form: WRITERS[form](whole, name, CueStyle())
 
 
+def same(found: str, wanted: str, form: str) -> bool:
+    """Whether two files say the same. PyTorch's products of float32 have other last digits for
+    other numbers of rows on some processors (Intel's with AMX), and so have log-probabilities."""
+    if form != "jsonl":
+        return found == wanted
+    lines = [json.loads(line) for line in wanted.splitlines()]
+    for line in lines:
+        line["avg_logprob"] = pytest.approx(line["avg_logprob"], abs=1e-5)
+    return [json.loads(line) for line in found.splitlines()] == lines
+
+
 @pytest.mark.parametrize("form", sorted(SEGMENT_WRITERS))
 def test_a_file_equals_that_of_the_finished_transcript(
     auris: Auris, recordings: Path, tmp_path: Path, written: Callable[[str], str], form: str
@@ -126,7 +137,8 @@ def test_a_file_equals_that_of_the_finished_transcript(
     call = ("transcribe", recordings / "long.wav", "-f", form, *OPTIONS)
     assert auris(*call).out == written(form)
     assert auris(*call, "-o", tmp_path, "--batch-size", 3).out == ""
-    assert (tmp_path / f"long.{form}").read_text(encoding="utf-8") == written(form)
+    found = (tmp_path / f"long.{form}").read_text(encoding="utf-8")
+    assert same(found, written(form), form)
     assert [path.name for path in tmp_path.iterdir()] == [f"long.{form}"]
 
 

@@ -59,6 +59,10 @@ class _Program(uvicorn.Server):
         await asyncio.sleep(0)
 
 
+lower_this_thread = pools.lower_this_thread
+"""The product's own, while a server of the tests has another one in its place."""
+
+
 @contextmanager
 def running(settings: Settings, **options: Any) -> Iterator[Live]:
     """A server with these settings, and options of uvicorn. Its threads have the priority of the

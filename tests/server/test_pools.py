@@ -15,7 +15,7 @@ import pytest
 from auris.server import pools as pools_module
 from auris.server.errors import ApiError
 from auris.server.pools import Lane, Pools
-from tests.server.live import until
+from tests.server.live import lower_this_thread, until
 
 
 class BlockingWork:
@@ -164,7 +164,9 @@ def test_closing_does_not_wait_for_work(held: BlockingWork) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads")
-def test_threads_for_expensive_work_have_lower_priority() -> None:
+def test_threads_for_expensive_work_have_lower_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools_module, "lower_this_thread", lower_this_thread)
+
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
