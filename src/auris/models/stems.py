@@ -73,6 +73,22 @@ class Stem(nn.Module):
         return self.conv1, self.conv2, self.conv3
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution whose output has at least two columns, of which those asked for are returned.
+
+    With AMX oneDNN computes an output of one column in bfloat16 by kernels that read memory which
+    nobody has written (PyTorch 2.13): some of the results are NaN. Zeros at the right, which the
+    padding adds anyway, change no sum.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[C, channels, height, width] -> [C, channels', half of the height, half of the width]."""
+        missing = 3 - input.shape[-1]
+        if missing <= 0:
+            return super().forward(input)
+        return super().forward(F.pad(input, (0, missing)))[..., :1]
+
+
 class Stem2d(Stem):
     """[C, 1, bins, 100] -> [C, 13, d_model]: convolutions over both axes, then a projection.
 
@@ -81,7 +97,7 @@ class Stem2d(Stem):
 
     def __init__(self, config: AutConfig) -> None:
         channels = config.conv_channels
-        convs = [nn.Conv2d(n, channels, 3, stride=2, padding=1) for n in (1, channels, channels)]
+        convs = [Conv2d(n, channels, 3, stride=2, padding=1) for n in (1, channels, channels)]
         super().__init__(convs, nn.BatchNorm2d if config.batch_norm else nn.Identity)
         self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
 
