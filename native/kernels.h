@@ -174,6 +174,26 @@ inline int64_t row_bytes(const auris_matrix& matrix) {
   return is_plain(matrix) ? matrix.columns : matrix.columns / 2;
 }
 
+// Weights that are read next, at two places or one, of which a part is fetched at a time.
+struct Ahead {
+  const int8_t *place, *end, *second;  // Null where there is no second place.
+
+  // From output row n on to, but without, row `end`: of both halves, where bytes lie in halves.
+  inline __attribute__((always_inline)) static Ahead rows(const auris_matrix& matrix, int n, int end) {
+    const auto* codes = static_cast<const int8_t*>(matrix.codes);
+    const auto* lower = reinterpret_cast<const int8_t*>(matrix.lower);
+    const int64_t bytes = row_bytes(matrix);
+    return {codes + n * bytes, codes + end * bytes, lower == nullptr ? nullptr : lower + n * bytes};
+  }
+
+  inline __attribute__((always_inline)) void fetch(int lines) {
+    for (int i = 0; i < lines && place < end; ++i, place += 64) {
+      __builtin_prefetch(place, 0, 2);
+      if (second != nullptr) __builtin_prefetch(second, 0, 2), second += 64;
+    }
+  }
+};
+
 // Null where the machine or the compiler lacks the instructions.
 const Kernels* amx_kernels();
 const Kernels* avx512_kernels();

@@ -52,18 +52,6 @@ void lay(const int8_t* codes, int count, int columns, int8_t* out) {
   }
 }
 
-// Memory that is read after this, at two places or one, a part at a time.
-struct Ahead {
-  const int8_t *place, *end, *second;  // Null where there is no second place.
-
-  inline __attribute__((always_inline)) void fetch(int lines) {
-    for (int i = 0; i < lines && place < end; ++i, place += 64) {
-      __builtin_prefetch(place, 0, 2);
-      if (second != nullptr) __builtin_prefetch(second, 0, 2), second += 64;
-    }
-  }
-};
-
 // Where products go.
 struct Target {
   const auris_matrix* matrix;
@@ -213,10 +201,8 @@ class Product {
     const int count = target_.gated ? kSide : kRowBlock;
     const int rows = target_.gated ? matrix_.rows / 2 : matrix_.rows;
     const int end = n + count < rows ? n + count : rows;
-    const auto* codes = static_cast<const int8_t*>(matrix_.codes);
-    const auto* lower = reinterpret_cast<const int8_t*>(matrix_.lower);
-    ahead_ = {codes + n * bytes, codes + end * bytes, lower == nullptr ? nullptr : lower + n * bytes};
-    if (target_.gated) ahead_.second = codes + (n + apart) * bytes;
+    ahead_ = Ahead::rows(matrix_, n, end);
+    if (target_.gated) ahead_.second = ahead_.place + apart * bytes;
     lines_ = static_cast<int>((count * bytes / matrix_.columns + pairs - 1) / pairs);
   }
 

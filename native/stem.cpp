@@ -127,10 +127,8 @@ class Convolving {
 
   const int8_t* lay_patches(const auris_matrix& taps, int64_t count) {
     int8_t* laid = room_.laid.of((count + kLaid) * taps.columns);
-    for (int64_t i = 0; i < count; i += kLaid)
-      kernels->lay(room_.patches.data() + i * padded(taps.columns),
-                   static_cast<int>(count - i < kLaid ? count - i : kLaid), taps.columns,
-                   laid + i * taps.columns);
+    for (int64_t block = 0; block * kLaid < count; ++block)
+      lay_block(room_.patches.data(), count, taps.columns, block, laid);
     return laid;
   }
 

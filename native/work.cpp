@@ -52,12 +52,10 @@ void reserve(const auris_matrix& matrix, int64_t count) {
 void lay(const auris_matrix& matrix, int64_t count, int threads) {
   activations.are_laid = !is_float(matrix) && is_laid(count);
   if (!activations.are_laid) return;
-  const int64_t blocks = (count + kLaid - 1) / kLaid, stride = kLaid * padded(matrix.columns);
+  const int64_t blocks = (count + kLaid - 1) / kLaid;
   int8_t* laid = activations.laid.of(blocks * kLaid * matrix.columns);
   Pool::instance().run(blocks > 2 ? threads : 1, blocks, [&](int64_t block, int) {
-    const int64_t rest = count - block * kLaid;
-    kernels->lay(activations.codes.data() + block * stride, rest < kLaid ? static_cast<int>(rest) : kLaid,
-                 matrix.columns, laid + block * kLaid * matrix.columns);
+    lay_block(activations.codes.data(), count, matrix.columns, block, laid);
   });
 }
 

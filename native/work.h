@@ -101,6 +101,13 @@ void quantize(const auris_matrix& matrix, int64_t count, int64_t i, const float*
 // Whether products of so many activations are of laid ones.
 inline bool is_laid(int64_t count) { return kernels->lay != nullptr && count >= kFewRows; }
 
+// Lays block `block` of kLaid activations, of `count` in all, in their place in `laid`.
+inline void lay_block(const int8_t* codes, int64_t count, int columns, int64_t block, int8_t* laid) {
+  const int64_t first = block * kLaid, rest = count - first;
+  kernels->lay(codes + first * padded(columns), static_cast<int>(rest < kLaid ? rest : kLaid), columns,
+               laid + first * columns);
+}
+
 // Lays the quantized activations of a matrix, where they are laid; before `multiply_rows`.
 void lay(const auris_matrix& matrix, int64_t count, int threads);
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auris.config import DecoderConfig
+from auris.models import pages
 from auris.models.cache import KVCache
 
 CONFIG = DecoderConfig(
@@ -101,16 +104,15 @@ def test_a_cache_that_has_no_room_to_grow_stays_as_it_is(monkeypatch: pytest.Mon
     cache = new()
     cache.admit()
     write(cache, range(1), [[1.0, 2.0]])
-    allocated = torch.Tensor.new_zeros
-    room = iter([True, False])
+    zeros, room = pages.zeros, iter([True, False])
 
-    def new_zeros(self: torch.Tensor, *shape: int) -> torch.Tensor:
+    def some_zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         if not next(room):
             raise torch.OutOfMemoryError("out of memory")
-        return allocated(self, *shape)
+        return zeros(shape, dtype, device)
 
     with monkeypatch.context() as full:
-        full.setattr(torch.Tensor, "new_zeros", new_zeros)
+        full.setattr(pages, "zeros", some_zeros)
         with pytest.raises(torch.OutOfMemoryError):
             cache.reserve(9)
     assert cache.keys.stride() == cache.values.stride()

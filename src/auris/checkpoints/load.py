@@ -29,6 +29,7 @@ from auris.checkpoints.gguf_files import (
 )
 from auris.checkpoints.integer_files import IntegerFiles, IntegerFormat, read_integer_format
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
+from auris.checkpoints.page_cache import read_in_large_pages
 from auris.checkpoints.quantization_config import Quantization, read_quantization
 from auris.checkpoints.weight_files import (
     FLOATS,
@@ -107,7 +108,10 @@ def open_weights(stack: ExitStack, checkpoint: Checkpoint) -> WeightFiles:
     """The files of a checkpoint's weights, which `stack` closes; errors as in `load_weights`."""
     if checkpoint.gguf is not None:
         return GgufFiles(checkpoint.gguf)
-    files = Files(stack, weight_files(checkpoint.directory))
+    paths = weight_files(checkpoint.directory)
+    for path in paths:
+        read_in_large_pages(path)
+    files = Files(stack, paths)
     return files if checkpoint.integers is None else IntegerFiles(files, checkpoint.integers)
 
 

@@ -31,6 +31,7 @@ from auris.checkpoints.load import (
     weight_sources,
 )
 from auris.checkpoints.packed_formats import Packing, as_matrix, pack, packed_shapes
+from auris.checkpoints.page_cache import drop
 from auris.checkpoints.quantization_config import Quantization
 from auris.checkpoints.weight_files import TENSOR_TYPES, WeightFiles
 from auris.config import ModelConfig, PromptedConfig
@@ -166,6 +167,7 @@ def save_packed(checkpoint: Checkpoint, quantization: Quantization, path: Path) 
                 out.seek(offsets[name])
                 # numpy has no bfloat16; bytes are bytes.
                 out.write(tensor.to(dtype).contiguous().view(torch.uint8).numpy().data)
+            drop(out)
     return stored
 
 

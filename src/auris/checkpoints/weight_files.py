@@ -6,8 +6,6 @@ formats of other programs, is a `WeightFiles` too, which computes the tensors.
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from auris.checkpoints.configs import read_json
 from auris.errors import CheckpointError, TensorError
+from auris.models import pages
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -182,23 +181,4 @@ class Files(WeightFiles):
         """Write a tensor into another one of its shape, and release its pages."""
         tensor = self.tensor(name)
         target.copy_(tensor)
-        _release_pages(tensor)
-
-
-def _release_pages(tensor: Tensor) -> None:
-    """Give the pages of a mapped tensor back to the system; reading them again maps them anew.
-
-    Only whole pages inside the tensor are touched. Mappings are private and never written, so
-    nothing can be lost. Where the system has no madvise, the pages stay until it wants them.
-    """
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    try:
-        advise = ctypes.CDLL(None).madvise
-    except (AttributeError, OSError, TypeError):
-        return
-    size = tensor.numel() * tensor.element_size()
-    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    last = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if last > first:
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+        pages.release(tensor)

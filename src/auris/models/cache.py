@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from auris.config import DecoderConfig
+from auris.models import pages
 from auris.models.attention import cached_attention
 
 FEW_POSITIONS = 8
@@ -44,8 +45,8 @@ class KVCache:
         self._most = rows
         shape = (config.layers, min(rows, 1), config.kv_heads, capacity, config.head_dim)
         # Zeros, not empty: a masked position is multiplied by zero, and 0 * NaN is NaN.
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = pages.zeros(shape, dtype, device)
+        self.values = pages.zeros(shape, dtype, device)
         self.lengths: list[int] = []
 
     @property
@@ -74,7 +75,7 @@ class KVCache:
         wider = []
         for old in (self.keys, self.values):
             layers, _, heads, _, width = old.shape
-            new = old.new_zeros(layers, rows, heads, capacity, width)
+            new = pages.zeros((layers, rows, heads, capacity, width), old.dtype, old.device)
             new[:, :used, :, :filled] = old[:, :used, :, :filled]
             wider.append(new)
         # Both or, where memory is full, none: native code takes them to have the same strides. So
