@@ -162,9 +162,7 @@ class Pass {
       const bool query = head < d_.heads;
       float* one = x + static_cast<int64_t>(head) * d_.head_dim;
       kernels->norm(one, query ? l.q_norm : l.k_norm, d_.head_dim, d_.eps, one);
-      kernels->rotate(one, pass_.cosines + turn_at, pass_.sines + turn_at, half);
-      if (query)
-        for (int k = 0; k < d_.head_dim; ++k) one[k] *= reach;
+      kernels->rotate(one, pass_.cosines + turn_at, pass_.sines + turn_at, query ? reach : 1.f, half);
     }
     for (int head = 0; head < d_.kv_heads; ++head) {
       const int64_t at = cache_place(index, pass_.row[i], head) +

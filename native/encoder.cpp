@@ -51,7 +51,7 @@ class Hearing {
       float* place = normed_ + i * e_.width;
       norm(weight, norm_bias, x, place);
       quantize(matrix, tokens_, i, place);
-      kernels->shift(x, bias, e_.width);
+      kernels->shift(x, bias, 1.f, e_.width, x);
     });
   }
 
@@ -75,16 +75,6 @@ class Hearing {
     multiply(l.down, {inner_, e_.ffn}, tokens_, x_, true, threads_);
   }
 
-  // out [head_dim] = (x + bias) * scale; out may be x.
-  void scaled_sum(const float* x, const float* bias, float scale, float* out) const {
-    constexpr int kAtOnce = 16;  // Of which head_dim is a multiple. Through a copy, since out may be x.
-    for (int k = 0; k < head_dim_; k += kAtOnce) {
-      float sums[kAtOnce];
-      for (int i = 0; i < kAtOnce; ++i) sums[i] = (x[k + i] + bias[k + i]) * scale;
-      std::memcpy(out + k, sums, sizeof sums);
-    }
-  }
-
   // One head in one window; the results go to where the normed tokens were.
   void attend(const auris_encoder_layer& l, int window, int head, int worker) const {
     const int first = windows_[window], length = windows_[window + 1] - first;
@@ -93,11 +83,13 @@ class Hearing {
     const int64_t pitch = key_pitch(length);
     float* keys = heard_ + heard_room_ * worker;
     float* values = keys + pitch * head_dim_;
+    const float* bias = l.qkv_bias + at;
     for (int i = 0; i < length; ++i) {
       float* query = qkv_ + (first + i) * stride + at;
-      scaled_sum(query, l.qkv_bias + at, reach, query);
-      scaled_sum(query + e_.width, l.qkv_bias + e_.width + at, 1.f, query + e_.width);
-      scaled_sum(query + 2 * e_.width, l.qkv_bias + 2 * e_.width + at, 1.f, values + i * head_dim_);
+      float *key = query + e_.width, *value = key + e_.width;
+      kernels->shift(query, bias, reach, head_dim_, query);
+      kernels->shift(key, bias + e_.width, 1.f, head_dim_, key);
+      kernels->shift(value, bias + 2 * e_.width, 1.f, head_dim_, values + i * head_dim_);
     }
     kernels->transpose(qkv_ + first * stride + e_.width + at, length, stride, head_dim_, AURIS_FLOAT32,
                        keys, pitch);

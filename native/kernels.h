@@ -91,14 +91,14 @@ struct Kernels {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, int width, float eps,
                      float* out);
 
-  // x [count] plus bias, in place.
-  void (*shift)(float* x, const float* bias, int count);
+  // out [count] = (x + bias) * scale; out may be x.
+  void (*shift)(const float* x, const float* bias, float scale, int count, float* out);
 
   // x [count] = gelu(x + bias), the exact one.
   void (*gelu)(float* x, const float* bias, int count);
 
-  // x [2 half] turned by the angles of cosines and sines [half], in place.
-  void (*rotate)(float* x, const float* cosines, const float* sines, int half);
+  // x [2 half] turned by the angles of cosines and sines [half], times scale, in place.
+  void (*rotate)(float* x, const float* cosines, const float* sines, float scale, int half);
 
   // x [count] to bfloat16 or float16, to the nearest; a multiple of 16.
   void (*narrow)(const float* x, int count, int format, uint16_t* out);

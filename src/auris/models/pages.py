@@ -12,8 +12,8 @@ from torch import Tensor
 LARGE_PAGE = 2 << 20
 """Bytes of a large page, on most processors."""
 
-LARGE_TENSOR = 32 << 20
-"""Bytes of a tensor from which on glibc maps memory for it alone, and unmaps it afterwards."""
+LARGE_TENSOR = 8 << 20
+"""Bytes of a tensor from which on it lies in large pages."""
 
 
 def advise(start: int, size: int, page: int, advice: int) -> None:
