@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from auris.checkpoints.page_cache import LARGE_PAGE, WINDOW, drop, read_in_large_pages
+from auris.checkpoints.page_cache import WINDOW, drop, read_in_large_pages
+from auris.checkpoints.quantize import quantize
+from auris.checkpoints.weight_files import SINGLE
+from auris.models.pages import LARGE_PAGE
+from auris.recognition.load import load_model
+from tests.tiny_models import write_tiny
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="a page cache of Linux")
 
@@ -42,3 +47,18 @@ def test_a_file_that_was_written_leaves_memory_and_comes_back(tmp_path: Path, si
 def test_what_cannot_be_mapped_is_left_to_what_loads_it(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").touch()
     read_in_large_pages(tmp_path / name)
+
+
+def test_only_files_that_are_used_as_they_lie_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr("auris.checkpoints.load.read_in_large_pages", read.append)
+    plain, packed = write_tiny(tmp_path / "plain"), quantize(tmp_path / "plain", tmp_path / "int8")
+    assert read == []
+    load_model(packed, device="cpu")
+    load_model(plain, device="cpu", dtype="float32")
+    assert read == [packed / SINGLE, plain / SINGLE]
+    for dtype in ("int8", "bfloat16"):  # Copied tensor by tensor.
+        load_model(plain, device="cpu", dtype=dtype)
+    assert len(read) == 2

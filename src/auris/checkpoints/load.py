@@ -108,11 +108,15 @@ def open_weights(stack: ExitStack, checkpoint: Checkpoint) -> WeightFiles:
     """The files of a checkpoint's weights, which `stack` closes; errors as in `load_weights`."""
     if checkpoint.gguf is not None:
         return GgufFiles(checkpoint.gguf)
-    paths = weight_files(checkpoint.directory)
-    for path in paths:
-        read_in_large_pages(path)
-    files = Files(stack, paths)
+    files = Files(stack, weight_files(checkpoint.directory))
     return files if checkpoint.integers is None else IntegerFiles(files, checkpoint.integers)
+
+
+def read_mapped(checkpoint: Checkpoint) -> None:
+    """Read the files whose tensors are used as they are mapped into memory, in large pages."""
+    if checkpoint.gguf is None and checkpoint.integers is None:
+        for file in weight_files(checkpoint.directory):
+            read_in_large_pages(file)
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -319,6 +323,8 @@ def load_weights(
         kinds = {files.dtype(name) for ours in decoder for name in plan[ours].names}
         if pick_decoder_dtype is not None and kinds == {TENSOR_TYPES[stored]}:
             within_decoder = pick_decoder_dtype(stored)
+        if within_decoder == stored and device.type == "cpu" and not copy:
+            read_mapped(checkpoint)
         state = {}
         for ours, source in plan.items():
             kind = within_decoder if ours in decoder else dtype

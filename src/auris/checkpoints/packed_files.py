@@ -27,6 +27,7 @@ from auris.checkpoints.load import (
     check_tensors,
     hollow,
     open_weights,
+    read_mapped,
     stored_dtype,
     weight_sources,
 )
@@ -134,6 +135,8 @@ def load_packed(
             }
             check_tensors(files, shapes, "A quantized checkpoint", types=types)
             dtype = pick_dtype(stored_dtype(files, set(expected) - set(types)))
+            if not copy:
+                read_mapped(checkpoint)
             stored = ((name, files.tensor(name)) for name in expected)
             tensors = ((name, t.clone() if copy else t) for name, t in stored)
         state = {name: _computed(name, tensor, dtype, config) for name, tensor in tensors}

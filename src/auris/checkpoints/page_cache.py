@@ -13,8 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-LARGE_PAGE = 2 << 20
-"""Bytes of a large page, on most processors."""
+from auris.models.pages import LARGE_PAGE
 
 WINDOW = 32 * LARGE_PAGE
 """Bytes that are mapped at a time; mapped pages count as memory of the process."""
