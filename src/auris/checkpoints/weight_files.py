@@ -59,12 +59,12 @@ def weight_files(directory: Path) -> list[Path]:
     else:
         files = [directory / SINGLE]
     for file in files:
-        if not file.exists():
+        if not file.is_file():
             kinds = ("*.bin", "*.pt")
             pickled = [file.name for kind in kinds for file in sorted(directory.glob(kind))]
             raise CheckpointError(
                 "Weights have to lie in safetensors files",
-                f"{str(file)!r} is missing"
+                f"{str(file)!r} is missing or no file"
                 + (f" (pickled weights such as {pickled[0]} are never loaded)" if pickled else ""),
                 "fetch the checkpoint anew or convert it to safetensors",
             )
