@@ -288,7 +288,7 @@ class TestFiles:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("width", range(1, 9))
-def test_narrow_blocks_in_bfloat16_read_no_foreign_memory(width: int) -> None:
+def test_narrow_blocks_in_bfloat16_read_no_uninitialized_memory(width: int) -> None:
     """Freed memory full of NaN: with AMX, oneDNN reads it where an output has one column."""
     config = replace(encoder_config("conv2d"), conv_channels=16)
     stem, half = make_stem(config), make_stem(config).bfloat16()

@@ -29,7 +29,6 @@ from auris.checkpoints.gguf_files import (
 )
 from auris.checkpoints.integer_files import IntegerFiles, IntegerFormat, read_integer_format
 from auris.checkpoints.layouts import LAYOUTS, LayoutName, Source, sources
-from auris.checkpoints.page_cache import read_in_large_pages
 from auris.checkpoints.quantization_config import Quantization, read_quantization
 from auris.checkpoints.weight_files import (
     FLOATS,
@@ -110,13 +109,6 @@ def open_weights(stack: ExitStack, checkpoint: Checkpoint) -> WeightFiles:
         return GgufFiles(checkpoint.gguf)
     files = Files(stack, weight_files(checkpoint.directory))
     return files if checkpoint.integers is None else IntegerFiles(files, checkpoint.integers)
-
-
-def read_mapped(checkpoint: Checkpoint) -> None:
-    """Read the files whose tensors are used as they are mapped into memory, in large pages."""
-    if checkpoint.gguf is None and checkpoint.integers is None:
-        for file in weight_files(checkpoint.directory):
-            read_in_large_pages(file)
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
@@ -323,8 +315,6 @@ def load_weights(
         kinds = {files.dtype(name) for ours in decoder for name in plan[ours].names}
         if pick_decoder_dtype is not None and kinds == {TENSOR_TYPES[stored]}:
             within_decoder = pick_decoder_dtype(stored)
-        if within_decoder == stored and device.type == "cpu" and not copy:
-            read_mapped(checkpoint)
         state = {}
         for ours, source in plan.items():
             kind = within_decoder if ours in decoder else dtype

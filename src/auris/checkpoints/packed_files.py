@@ -27,14 +27,13 @@ from auris.checkpoints.load import (
     check_tensors,
     hollow,
     open_weights,
-    read_mapped,
     stored_dtype,
     weight_sources,
 )
 from auris.checkpoints.packed_formats import Packing, as_matrix, pack, packed_shapes
-from auris.checkpoints.page_cache import drop
+from auris.checkpoints.page_cache import drop, read_in_large_pages
 from auris.checkpoints.quantization_config import Quantization
-from auris.checkpoints.weight_files import TENSOR_TYPES, WeightFiles
+from auris.checkpoints.weight_files import TENSOR_TYPES, WeightFiles, weight_files
 from auris.config import ModelConfig, PromptedConfig
 from auris.errors import CheckpointError
 
@@ -136,7 +135,8 @@ def load_packed(
             check_tensors(files, shapes, "A quantized checkpoint", types=types)
             dtype = pick_dtype(stored_dtype(files, set(expected) - set(types)))
             if not copy:
-                read_mapped(checkpoint)
+                for file in weight_files(checkpoint.directory):
+                    read_in_large_pages(file)
             stored = ((name, files.tensor(name)) for name in expected)
             tensors = ((name, t.clone() if copy else t) for name, t in stored)
         state = {name: _computed(name, tensor, dtype, config) for name, tensor in tensors}

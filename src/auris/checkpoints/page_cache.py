@@ -2,7 +2,7 @@
 
 A decode step reads all weights of the decoder, and is faster where they lie in pages of 2 MB, since
 the processor looks up fewer addresses. Processes share these pages as they share small ones. What
-is read while a model is loaded lies in small pages, since that touches a file here and there.
+is read while a model is loaded often lies in small pages, since that touches a file here and there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ WINDOW = 32 * LARGE_PAGE
 def read_in_large_pages(file: Path) -> None:
     """Read the parts of a file that are not in memory yet; does nothing outside Linux.
 
-    Touching a page of a mapping that is meant for large pages reads all of that page. A file that
-    cannot be opened or mapped is left to what loads it.
+    Touching a page of a mapping that is meant for large pages reads all of that page (since about
+    Linux 5.18; older ones read some of it). A file that cannot be opened or mapped is left to what
+    loads it.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return
@@ -38,7 +39,9 @@ def read_in_large_pages(file: Path) -> None:
 
 
 def drop(file: IO[bytes]) -> None:
-    """Bring what was written to a file to the disk, and forget it, as it lies in small pages.
+    """Bring what was written to a file to the disk, and remove it from the page cache.
+
+    It is read in large pages later.
 
     Raises:
         OSError: it cannot be brought there.
@@ -46,4 +49,5 @@ def drop(file: IO[bytes]) -> None:
     file.flush()
     os.fsync(file.fileno())
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # Only advice.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -64,7 +64,7 @@ def weight_files(directory: Path) -> list[Path]:
             pickled = [file.name for kind in kinds for file in sorted(directory.glob(kind))]
             raise CheckpointError(
                 "Weights have to lie in safetensors files",
-                f"{str(file)!r} is missing or no file"
+                f"{str(file)!r} is missing or not a regular file"
                 + (f" (pickled weights such as {pickled[0]} are never loaded)" if pickled else ""),
                 "fetch the checkpoint anew or convert it to safetensors",
             )

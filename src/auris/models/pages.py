@@ -35,7 +35,9 @@ def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
     """Zeros; a large tensor on the CPU lies in large pages where Linux has them."""
     tensor = torch.empty(tuple(shape), dtype=dtype, device=device)
     if device.type == "cpu" and tensor.nbytes >= LARGE_TENSOR and hasattr(mmap, "MADV_HUGEPAGE"):
-        advise(tensor.data_ptr(), tensor.nbytes, LARGE_PAGE, mmap.MADV_HUGEPAGE)
+        # Memory that was used before lies in small pages, so these are given back.
+        for advice in (mmap.MADV_HUGEPAGE, mmap.MADV_DONTNEED):
+            advise(tensor.data_ptr(), tensor.nbytes, LARGE_PAGE, advice)
     return tensor.zero_()
 
 

@@ -73,11 +73,11 @@ class Stem(nn.Module):
         return self.conv1, self.conv2, self.conv3
 
 
-class Conv2d(nn.Conv2d):
+class PaddedConv2d(nn.Conv2d):
     """A convolution whose output has at least two columns, of which those asked for are returned.
 
-    With AMX oneDNN computes an output of one column in bfloat16 by kernels that read memory which
-    nobody has written (PyTorch 2.13): some of the results are NaN. Zeros at the right, which the
+    With AMX oneDNN computes an output of one column in bfloat16 by kernels that read uninitialized
+    memory (PyTorch 2.13): some of the results are NaN. Zeros at the right, which the
     padding adds anyway, change no sum.
     """
 
@@ -97,7 +97,7 @@ class Stem2d(Stem):
 
     def __init__(self, config: AutConfig) -> None:
         channels = config.conv_channels
-        convs = [Conv2d(n, channels, 3, stride=2, padding=1) for n in (1, channels, channels)]
+        convs = [PaddedConv2d(n, channels, 3, stride=2, padding=1) for n in (1, channels, channels)]
         super().__init__(convs, nn.BatchNorm2d if config.batch_norm else nn.Identity)
         self.out = nn.Linear(channels * config.conv_height, config.d_model, bias=False)
 
