@@ -77,8 +77,8 @@ class PaddedConv2d(nn.Conv2d):
     """A convolution whose output has at least two columns, of which those asked for are returned.
 
     With AMX oneDNN computes an output of one column in bfloat16 by kernels that read uninitialized
-    memory (PyTorch 2.13): some of the results are NaN. Zeros at the right, which the
-    padding adds anyway, change no sum.
+    memory (PyTorch 2.13): some of the results are NaN. Zeros at the right, which the padding adds
+    anyway, change no sum.
     """
 
     def forward(self, input: Tensor) -> Tensor:
